@@ -1,0 +1,321 @@
+//! Key and value of every BPF map: the contract between the programs and the agent.
+//!
+//! Numbers
+//! - A *frontend id* is a dense `u32`, private to this node, that indexes the counters.
+//! - A *backend number* is 1 to 65,535 and private to one frontend; the backend is
+//!   `BACKENDS[frontend.backends + number]`. Number 0 means none.
+//! - A *node number* is private to this node; 0 is this node itself.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::addr::{AddrWords, Be16, Be32};
+
+/// The one element of `CONFIG`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Config {
+    /// Key of the flow hash, equal on every node of the cluster.
+    pub flow_key: [u64; 4],
+    /// One bit per peer MAC (see [`peer_filter_bit`]): a clear bit says that the MAC is no peer's.
+    pub peer_filter: u64,
+    /// When the agent last wrote this element, `CLOCK_MONOTONIC` nanoseconds.
+    pub heartbeat: u64,
+    /// `config_flags`.
+    pub flags: u32,
+    /// Interface index of the compute port.
+    pub ifindex: u32,
+    /// MAC of the compute port: the first four octets as they lie on the wire.
+    pub mac_head: Be32,
+    /// MAC of the compute port: the last two octets.
+    pub mac_tail: Be16,
+    /// Zero.
+    pub zero: u16,
+}
+
+/// Bits of [`Config::flags`].
+pub mod config_flags {
+    /// kube-proxy (or its like) knows the VIPs: what is too hard for the programs goes to the kernel.
+    /// Without it such packets are dropped, since a passed VIP packet would loop to the router.
+    pub const KERNEL_KNOWS_VIPS: u32 = 1 << 0;
+    /// A VIP port nobody serves is refused (RST, port unreachable) rather than dropped.
+    pub const REJECT_UNSERVED: u32 = 1 << 1;
+}
+
+/// The bit of [`Config::peer_filter`] that belongs to a MAC, given as its first four octets and last two.
+#[inline(always)]
+pub const fn peer_filter_bit(head: Be32, tail: Be16) -> u64 {
+    let mixed = (head.raw() ^ ((tail.raw() as u32) << 8)).wrapping_mul(0x9e37_79b1);
+    1 << (mixed >> 26)
+}
+
+/// Key of `FRONTENDS4`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FrontendKey4 {
+    /// VIP.
+    pub addr: Be32,
+    /// Port of the Service.
+    pub port: Be16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Zero.
+    pub zero: u8,
+}
+
+/// Key of `FRONTENDS6`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FrontendKey6 {
+    /// VIP.
+    pub addr: AddrWords,
+    /// Port of the Service.
+    pub port: Be16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Zero.
+    pub zero: u8,
+}
+
+/// What a (VIP, port, protocol) leads to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Frontend {
+    /// Index of the first slot in `SLOTS`.
+    pub slots: u32,
+    /// Number of slots (a power of two) minus one.
+    pub mask: u32,
+    /// Added to a backend number gives the index in `BACKENDS`.
+    pub backends: u32,
+    /// Frontend id: index of the counters.
+    pub id: u32,
+    /// `frontend_flags`.
+    pub flags: u32,
+    /// Zero.
+    pub zero: u32,
+}
+
+/// Bits of [`Frontend::flags`].
+pub mod frontend_flags {
+    /// `sessionAffinity: ClientIP`: the source port takes no part in the hash.
+    pub const CLIENT_AFFINITY: u32 = 1 << 0;
+}
+
+/// Four backend numbers, newest owner first: bits 0–15 hold `c0`, bits 48–63 `c3`; 0 means none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+pub struct Slot(pub u64);
+
+impl Slot {
+    /// How many owners a slot remembers, today's included.
+    pub const DEPTH: usize = 4;
+
+    /// A slot from its owners, newest first.
+    pub const fn new(owners: [u16; Self::DEPTH]) -> Self {
+        let [c0, c1, c2, c3] = owners;
+        Self(c0 as u64 | (c1 as u64) << 16 | (c2 as u64) << 32 | (c3 as u64) << 48)
+    }
+
+    /// The owners, newest first; 0 means none.
+    #[inline(always)]
+    pub const fn owners(self) -> [u16; Self::DEPTH] {
+        [self.0 as u16, (self.0 >> 16) as u16, (self.0 >> 32) as u16, (self.0 >> 48) as u16]
+    }
+
+    /// The backend number that new connections get; 0 means none.
+    #[inline(always)]
+    pub const fn current(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+/// A pod's address and port, and the node it runs on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Backend {
+    /// Pod address; IPv4 in the first word.
+    pub addr: AddrWords,
+    /// Pod port.
+    pub port: Be16,
+    /// Node number; 0 is this node.
+    pub node: u16,
+    /// Changes whenever this element is given to another pod, so that flows of the old one are told apart.
+    pub generation: u32,
+    /// `backend_flags`; 0 is an element nobody uses.
+    pub flags: u32,
+    /// Zero.
+    pub zero: u32,
+}
+
+/// Bits of [`Backend::flags`].
+pub mod backend_flags {
+    /// The element holds a pod.
+    pub const IN_USE: u32 = 1 << 0;
+    /// The pod keeps its connections and gets no new ones.
+    pub const DRAINING: u32 = 1 << 1;
+}
+
+/// How to reach another node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Node {
+    /// Twelve octets as they lie on the wire: destination MAC (the peer), source MAC (the compute port).
+    pub ethernet: [Be32; 3],
+    /// `node_mode`.
+    pub mode: u32,
+    /// Address of the node, for tunnels; IPv4 in the first word.
+    pub addr: AddrWords,
+    /// Interface index through which the node is reached.
+    pub ifindex: u32,
+    /// Zero.
+    pub zero: u32,
+}
+
+/// Values of [`Node::mode`].
+pub mod node_mode {
+    /// Not reachable: the next hop's MAC is not known.
+    pub const UNREACHABLE: u32 = 0;
+    /// On this segment: rewrite the MACs.
+    pub const L2: u32 = 1;
+}
+
+/// Key of `PEER_MACS`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MacKey {
+    /// First four octets as they lie on the wire.
+    pub head: Be32,
+    /// Last two octets.
+    pub tail: Be16,
+    /// Zero.
+    pub zero: u16,
+}
+
+/// What this node does for an address, whatever the port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Vip {
+    /// `vip_flags`.
+    pub flags: u32,
+    /// Zero.
+    pub zero: u32,
+}
+
+/// Bits of [`Vip::flags`].
+pub mod vip_flags {
+    /// This node answers ARP requests and neighbour solicitations for the address.
+    pub const ANSWER_NEIGHBORS: u32 = 1 << 0;
+    /// At least one backend serves: ICMP echo is answered.
+    pub const ANSWER_ECHO: u32 = 1 << 1;
+}
+
+/// Key of the IPv4 flow tables, as seen in the direction the packet travels:
+/// client to VIP for the forward entry, pod to client for the reverse entry.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FlowKey4 {
+    /// Source address.
+    pub source: Be32,
+    /// Destination address.
+    pub destination: Be32,
+    /// Source port.
+    pub source_port: Be16,
+    /// Destination port.
+    pub destination_port: Be16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// `flow_direction`.
+    pub direction: u8,
+    /// Zero.
+    pub zero: u16,
+}
+
+/// Key of the IPv6 flow tables; fields as in [`FlowKey4`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FlowKey6 {
+    /// Source address.
+    pub source: AddrWords,
+    /// Destination address.
+    pub destination: AddrWords,
+    /// Source port.
+    pub source_port: Be16,
+    /// Destination port.
+    pub destination_port: Be16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// `flow_direction`.
+    pub direction: u8,
+    /// Zero.
+    pub zero: u16,
+}
+
+/// Values of `direction` in a flow key.
+pub mod flow_direction {
+    /// Client to VIP; the value's address and port are the pod's.
+    pub const FORWARD: u8 = 0;
+    /// Pod to client; the value's address and port are the VIP's.
+    pub const REVERSE: u8 = 1;
+}
+
+/// One direction of a flow that this node owns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Flow {
+    /// What the packet's address is translated to; IPv4 in the first word.
+    pub addr: AddrWords,
+    /// What the packet's port is translated to.
+    pub port: Be16,
+    /// `flow_state` bits.
+    pub state: u16,
+    /// [`Backend::generation`] when the flow began.
+    pub generation: u32,
+    /// Index of the backend in `BACKENDS`.
+    pub backend: u32,
+    /// Frontend id.
+    pub frontend: u32,
+    /// Last packet, in seconds of `CLOCK_MONOTONIC`; refreshed at most once a second.
+    pub seen: u32,
+    /// Initial sequence number of the pod's SYN-ACK, host order; meaningful with `SYN_ACK_SEEN`.
+    pub sequence: u32,
+}
+
+/// Bits of [`Flow::state`].
+pub mod flow_state {
+    /// The pod's SYN-ACK was seen and its sequence number noted.
+    pub const SYN_ACK_SEEN: u16 = 1 << 0;
+    /// The client sent FIN.
+    pub const CLIENT_FIN: u16 = 1 << 1;
+    /// The pod sent FIN.
+    pub const POD_FIN: u16 = 1 << 2;
+    /// Either side sent RST.
+    pub const RESET: u16 = 1 << 3;
+    /// The pod answered (UDP).
+    pub const ANSWERED: u16 = 1 << 4;
+}
+
+/// Per-CPU counters of one frontend.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FrontendStats {
+    /// Packets from clients, steered or delivered.
+    pub packets: u64,
+    /// Their bytes, from the Ethernet header on.
+    pub bytes: u64,
+    /// Flows begun on this node.
+    pub flows: u64,
+    /// Packets delivered to pods on this node.
+    pub delivered: u64,
+}

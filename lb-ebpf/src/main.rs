@@ -1,0 +1,5 @@
+//! The XDP and tc programs.
+#![no_std]
+#![no_main]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! { loop {} }

@@ -1,0 +1,18 @@
+//! The torline agent, in layers. `cargo xtask check` reads the table below and rejects any other edge
+//! between modules of this crate.
+//!
+//! ```text
+//! layer      may use
+//! model      -
+//! plan       model
+//! proto      -
+//! net        -
+//! telemetry  -
+//! k8s        model
+//! datapath   model plan
+//! tasks      model plan proto net telemetry k8s datapath
+//! daemon     model plan proto net telemetry k8s datapath tasks
+//! cli        model telemetry daemon tasks datapath net
+//! ```
+
+pub mod model;

@@ -1,0 +1,2 @@
+//! torline.
+fn main() {}

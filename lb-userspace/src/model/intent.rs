@@ -1,0 +1,193 @@
+//! What this node is to do: one value, computed by `plan` from the cluster, diffed by adapters.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use lb_common::addr::Mac;
+
+use super::cluster::{Community, Family, PeerAsn, Protocol};
+use super::name::ObjectName;
+
+/// The desired state of this node.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Intent {
+    /// What the programs are to do.
+    pub dataplane: DataplaneIntent,
+    /// BGP sessions by BGPPeer name.
+    pub sessions: BTreeMap<String, SessionIntent>,
+    /// What became of each LoadBalancer Service.
+    pub services: BTreeMap<ObjectName, ServiceState>,
+    /// What is wrong with the objects, for status and logs.
+    pub findings: Vec<Finding>,
+}
+
+/// What the programs are to do.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct DataplaneIntent {
+    /// Key of the flow hash.
+    pub flow_key: [u8; 32],
+    /// (VIP, port, protocol) and the backends behind it.
+    pub frontends: BTreeMap<FrontendName, FrontendIntent>,
+    /// Every allocated address that this node may receive packets for.
+    pub vips: BTreeMap<IpAddr, VipIntent>,
+    /// The other nodes, by name.
+    pub nodes: BTreeMap<String, PeerNode>,
+}
+
+/// A frontend's identity; orders by address, port, protocol.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct FrontendName {
+    /// VIP.
+    pub addr: IpAddr,
+    /// Port on the VIP.
+    pub port: u16,
+    /// Protocol.
+    pub protocol: Protocol,
+}
+
+impl std::fmt::Display for FrontendName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.addr {
+            IpAddr::V4(addr) => write!(f, "{addr}:{}/{}", self.port, self.protocol),
+            IpAddr::V6(addr) => write!(f, "[{addr}]:{}/{}", self.port, self.protocol),
+        }
+    }
+}
+
+/// A frontend and its backends.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FrontendIntent {
+    /// The Service it belongs to.
+    pub service: ObjectName,
+    /// Number of slots, a power of two from 1 to 65,536, equal on every node.
+    pub table_length: u32,
+    /// `sessionAffinity: ClientIP`.
+    pub client_affinity: bool,
+    /// Backends in ascending order of (address, port).
+    pub backends: Vec<BackendIntent>,
+}
+
+/// A backend.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct BackendIntent {
+    /// Pod address.
+    pub addr: IpAddr,
+    /// Pod port.
+    pub port: u16,
+    /// Node it runs on.
+    pub node: String,
+    /// Share of the slots relative to the others; 0 keeps connections and gets no new ones.
+    pub weight: u32,
+}
+
+/// An address that this node may receive packets for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct VipIntent {
+    /// This node answers ARP/NDP for it.
+    pub answer_neighbors: bool,
+    /// At least one backend serves.
+    pub answer_echo: bool,
+}
+
+/// Another node.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PeerNode {
+    /// Its `InternalIP` addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Its MAC, where the Node object says it.
+    pub mac: Option<Mac>,
+}
+
+/// A BGP session and what goes over it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SessionIntent {
+    /// Parameters.
+    pub config: SessionConfig,
+    /// Routes to announce.
+    pub routes: BTreeMap<IpNet, RouteAttributes>,
+}
+
+/// Parameters of a BGP session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionConfig {
+    /// Our AS.
+    pub my_asn: u32,
+    /// The peer's AS.
+    pub peer_asn: PeerAsn,
+    /// The peer's address.
+    pub peer_address: IpAddr,
+    /// The peer's TCP port.
+    pub peer_port: u16,
+    /// Address to connect from.
+    pub source_address: Option<IpAddr>,
+    /// Router ID.
+    pub router_id: Ipv4Addr,
+    /// Hold time to propose; zero for none.
+    pub hold_time: Duration,
+    /// Keepalive interval; absent means a third of the negotiated hold time.
+    pub keepalive_time: Option<Duration>,
+    /// Connect retry time.
+    pub connect_time: Duration,
+    /// TCP MD5 password.
+    pub password: Option<String>,
+    /// The peer may be several hops away.
+    pub multihop: bool,
+    /// Families to negotiate.
+    pub families: BTreeSet<Family>,
+    /// Next hop of routes whose family is not the session's: this node's address of that family.
+    pub next_hops: BTreeMap<Family, IpAddr>,
+}
+
+/// Attributes of a route, beyond those that the session gives.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct RouteAttributes {
+    /// LOCAL_PREF, sent to internal peers.
+    pub local_pref: Option<u32>,
+    /// Communities.
+    pub communities: BTreeSet<Community>,
+}
+
+/// What became of a LoadBalancer Service on this node.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ServiceState {
+    /// Its addresses, in the order of its status.
+    pub addresses: Vec<IpAddr>,
+    /// Pool they came from.
+    pub pool: Option<String>,
+    /// Why it has no address, or why it keeps one that it should not have.
+    pub allocation_error: Option<String>,
+    /// Frontends of the Service.
+    pub frontends: Vec<FrontendName>,
+    /// BGPPeers it is announced to by this node.
+    pub announced_to: BTreeSet<String>,
+    /// The node that answers ARP/NDP for it.
+    pub l2_leader: Option<String>,
+    /// Why this node does not announce it by BGP, where it does not.
+    pub not_announced: Option<String>,
+}
+
+/// Something wrong with an object: says where, what, and what to do.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Finding {
+    /// Where it was read: `FILE:LINE`, or empty for an API server.
+    pub source: String,
+    /// `Kind namespace/name`.
+    pub object: String,
+    /// Path of the field, `spec.addresses[1]`.
+    pub field: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for part in [&self.source, &self.object, &self.field] {
+            if !part.is_empty() {
+                write!(f, "{part}: ")?;
+            }
+        }
+        f.write_str(&self.message)
+    }
+}
