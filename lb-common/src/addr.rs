@@ -5,8 +5,21 @@ use core::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// A 16-bit integer kept as it lies on the wire (network byte order).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Debug,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
 #[repr(transparent)]
 pub struct Be16(u16);
 
@@ -37,8 +50,21 @@ impl Be16 {
 }
 
 /// A 32-bit integer kept as it lies on the wire (network byte order).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Debug,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
 #[repr(transparent)]
 pub struct Be32(u32);
 
@@ -73,7 +99,12 @@ pub type AddrWords = [Be32; 4];
 
 /// The words of an IPv4 address, as map values hold it.
 pub fn words4(addr: core::net::Ipv4Addr) -> AddrWords {
-    [Be32::new(addr.to_bits()), Be32::default(), Be32::default(), Be32::default()]
+    [
+        Be32::new(addr.to_bits()),
+        Be32::default(),
+        Be32::default(),
+        Be32::default(),
+    ]
 }
 
 /// The words of an IPv6 address, as map keys and values hold it.
@@ -88,8 +119,20 @@ pub fn words6(addr: core::net::Ipv6Addr) -> AddrWords {
 }
 
 /// An Ethernet address.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
 #[repr(transparent)]
 pub struct Mac(pub [u8; 6]);
 
@@ -130,7 +173,10 @@ impl core::str::FromStr for Mac {
         let mut octets = [0u8; 6];
         let mut parts = text.split(':');
         for octet in &mut octets {
-            let part = parts.next().filter(|part| part.len() == 2).ok_or(ParseMacError)?;
+            let part = parts
+                .next()
+                .filter(|part| part.len() == 2)
+                .ok_or(ParseMacError)?;
             *octet = u8::from_str_radix(part, 16).map_err(|_| ParseMacError)?;
         }
         match parts.next() {

@@ -11,8 +11,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::addr::{AddrWords, Be16, Be32};
 
 /// The one element of `CONFIG`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Config {
     /// Key of the flow hash, equal on every node of the cluster.
@@ -50,8 +51,21 @@ pub const fn peer_filter_bit(head: Be32, tail: Be16) -> u64 {
 }
 
 /// Key of `FRONTENDS4`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Default,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
 #[repr(C)]
 pub struct FrontendKey4 {
     /// VIP.
@@ -65,8 +79,21 @@ pub struct FrontendKey4 {
 }
 
 /// Key of `FRONTENDS6`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Default,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
 #[repr(C)]
 pub struct FrontendKey6 {
     /// VIP.
@@ -80,8 +107,9 @@ pub struct FrontendKey6 {
 }
 
 /// What a (VIP, port, protocol) leads to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Frontend {
     /// Index of the first slot in `SLOTS`.
@@ -105,8 +133,9 @@ pub mod frontend_flags {
 }
 
 /// Four backend numbers, newest owner first: bits 0–15 hold `c0`, bits 48–63 `c3`; 0 means none.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(transparent)]
 pub struct Slot(pub u64);
 
@@ -123,7 +152,12 @@ impl Slot {
     /// The owners, newest first; 0 means none.
     #[inline(always)]
     pub const fn owners(self) -> [u16; Self::DEPTH] {
-        [self.0 as u16, (self.0 >> 16) as u16, (self.0 >> 32) as u16, (self.0 >> 48) as u16]
+        [
+            self.0 as u16,
+            (self.0 >> 16) as u16,
+            (self.0 >> 32) as u16,
+            (self.0 >> 48) as u16,
+        ]
     }
 
     /// The backend number that new connections get; 0 means none.
@@ -134,8 +168,9 @@ impl Slot {
 }
 
 /// A pod's address and port, and the node it runs on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Backend {
     /// Pod address; IPv4 in the first word.
@@ -161,8 +196,9 @@ pub mod backend_flags {
 }
 
 /// How to reach another node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Node {
     /// Twelve octets as they lie on the wire: destination MAC (the peer), source MAC (the compute port).
@@ -186,8 +222,21 @@ pub mod node_mode {
 }
 
 /// Key of `PEER_MACS`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Default,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
 #[repr(C)]
 pub struct MacKey {
     /// First four octets as they lie on the wire.
@@ -199,8 +248,9 @@ pub struct MacKey {
 }
 
 /// What this node does for an address, whatever the port.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Vip {
     /// `vip_flags`.
@@ -219,8 +269,21 @@ pub mod vip_flags {
 
 /// Key of the IPv4 flow tables, as seen in the direction the packet travels:
 /// client to VIP for the forward entry, pod to client for the reverse entry.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Default,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
 #[repr(C)]
 pub struct FlowKey4 {
     /// Source address.
@@ -240,8 +303,21 @@ pub struct FlowKey4 {
 }
 
 /// Key of the IPv6 flow tables; fields as in [`FlowKey4`].
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Default,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
 #[repr(C)]
 pub struct FlowKey6 {
     /// Source address.
@@ -269,8 +345,9 @@ pub mod flow_direction {
 }
 
 /// One direction of a flow that this node owns.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Flow {
     /// What the packet's address is translated to; IPv4 in the first word.
@@ -306,8 +383,9 @@ pub mod flow_state {
 }
 
 /// Per-CPU counters of one frontend.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct FrontendStats {
     /// Packets from clients, steered or delivered.

@@ -15,4 +15,13 @@
 //! cli        model telemetry daemon tasks datapath net
 //! ```
 
+pub mod cli;
+pub mod daemon;
+pub mod datapath;
+pub mod k8s;
 pub mod model;
+pub mod net;
+pub mod plan;
+pub mod proto;
+pub mod tasks;
+pub mod telemetry;

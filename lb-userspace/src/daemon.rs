@@ -1,0 +1,1 @@
+//! The composition root: builds adapters, starts tasks, stops them in order.

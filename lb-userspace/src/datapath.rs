@@ -1,0 +1,1 @@
+//! The programs in the kernel: load, attach, write maps, read them back.

@@ -1,0 +1,1 @@
+//! Kubernetes and MetalLB objects: where they come from and how they become the model.

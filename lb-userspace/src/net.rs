@@ -1,0 +1,1 @@
+//! Thin adapters to the kernel's network: sockets, netlink, the clock.

@@ -1,0 +1,112 @@
+//! The steps that bring the maps from what they hold to what they are to hold.
+//!
+//! `plan::layout` makes them, in an order in which no packet ever meets a backend that is not there;
+//! `datapath` runs them one by one; `torline run --dry-run` prints them.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use lb_common::addr::Mac;
+use lb_common::maps::{Backend, Config, Frontend, Node, Slot, Vip};
+
+use crate::model::intent::FrontendName;
+
+/// One write to one element of one map.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Step {
+    /// Writes the configuration; `heartbeat` is filled in by whoever runs the step.
+    SetConfig(Config),
+    /// Writes a node.
+    SetNode {
+        /// Name, for people.
+        name: String,
+        /// Node number.
+        number: u16,
+        /// Value.
+        node: Node,
+    },
+    /// Says that a MAC is a peer's.
+    SetPeerMac {
+        /// The peer's MAC.
+        mac: Mac,
+        /// Node number.
+        number: u16,
+    },
+    /// Says that a MAC is no longer a peer's.
+    RemovePeerMac {
+        /// The MAC.
+        mac: Mac,
+    },
+    /// Writes a backend; the value with no flags empties the element.
+    SetBackend {
+        /// Index in `BACKENDS`.
+        index: u32,
+        /// Value.
+        backend: Backend,
+    },
+    /// Writes a slot, with one aligned 8-byte store.
+    SetSlot {
+        /// Index in `SLOTS`.
+        index: u32,
+        /// Value.
+        slot: Slot,
+    },
+    /// Writes a frontend.
+    SetFrontend {
+        /// Key.
+        name: FrontendName,
+        /// Value.
+        frontend: Frontend,
+    },
+    /// Removes a frontend.
+    RemoveFrontend {
+        /// Key.
+        name: FrontendName,
+    },
+    /// Writes a VIP.
+    SetVip {
+        /// Address.
+        addr: IpAddr,
+        /// Value.
+        vip: Vip,
+    },
+    /// Removes a VIP.
+    RemoveVip {
+        /// Address.
+        addr: IpAddr,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SetConfig(config) => write!(f, "config: flags {:#x}", config.flags),
+            Self::SetNode { name, number, node } => {
+                write!(f, "node {name} (number {number}): mode {}", node.mode)
+            }
+            Self::SetPeerMac { mac, number } => write!(f, "peer MAC {mac} is node number {number}"),
+            Self::RemovePeerMac { mac } => write!(f, "peer MAC {mac} is no more"),
+            Self::SetBackend { index, backend } if backend.flags == 0 => {
+                write!(f, "backend {index}: empty")
+            }
+            Self::SetBackend { index, backend } => write!(
+                f,
+                "backend {index}: node number {}, port {}, generation {}",
+                backend.node,
+                backend.port.host(),
+                backend.generation
+            ),
+            Self::SetSlot { index, slot } => write!(f, "slot {index}: {:?}", slot.owners()),
+            Self::SetFrontend { name, frontend } => write!(
+                f,
+                "frontend {name}: id {}, {} slots from {}",
+                frontend.id,
+                u64::from(frontend.mask) + 1,
+                frontend.slots
+            ),
+            Self::RemoveFrontend { name } => write!(f, "frontend {name} is no more"),
+            Self::SetVip { addr, vip } => write!(f, "VIP {addr}: flags {:#x}", vip.flags),
+            Self::RemoveVip { addr } => write!(f, "VIP {addr} is no more"),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Sans-IO protocols: time and bytes in, bytes and events out. Nothing here reads a clock or a socket.
+
+pub mod bgp;
