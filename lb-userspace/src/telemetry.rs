@@ -36,3 +36,15 @@ pub fn start(format: Format) -> Result<(), TryInitError> {
         Format::Json => builder.json().finish().try_init(),
     }
 }
+
+/// An error and its causes on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

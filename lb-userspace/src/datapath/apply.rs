@@ -1,7 +1,6 @@
-//! Runs steps, in their order, and remembers those that could not be run yet.
+//! Runs steps, in their order.
 
-use std::collections::VecDeque;
-use std::fmt;
+use std::error::Error;
 
 use lb_common::maps::Config;
 
@@ -10,7 +9,7 @@ use crate::plan::step::Step;
 /// What steps are run against: the kernel's maps, or a collection in a test.
 pub trait Tables {
     /// Why a step failed.
-    type Error: std::error::Error + Send + Sync + 'static;
+    type Error: Error + Send + Sync + 'static;
 
     /// Runs one step.
     ///
@@ -19,58 +18,57 @@ pub trait Tables {
     fn run(&mut self, step: &Step) -> Result<(), Self::Error>;
 }
 
-/// Why a step failed, and which.
+/// A step failed, and so neither it nor what follows was run.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to write {step}")]
-pub struct ApplyError<E: fmt::Debug + std::error::Error + 'static> {
+pub struct ApplyError<E: Error + 'static> {
     /// The step, for people.
     pub step: String,
+    /// The steps not run, the failed one first.
+    pub remaining: Vec<Step>,
     /// The cause.
     #[source]
     pub source: E,
 }
 
-/// Tables and the steps they have yet to take.
-///
-/// A step that fails stays first: what follows it relies on it, so it is tried again before anything
-/// else runs.
+/// Tables, and the configuration they hold.
 #[derive(Debug)]
 pub struct Applier<T> {
     tables: T,
-    pending: VecDeque<Step>,
     config: Option<Config>,
 }
 
 impl<T: Tables> Applier<T> {
-    /// With nothing to do.
+    /// Of tables without a configuration.
     pub fn new(tables: T) -> Self {
         Self {
             tables,
-            pending: VecDeque::new(),
             config: None,
         }
     }
 
-    /// Adds steps behind those that wait.
-    pub fn push(&mut self, steps: impl IntoIterator<Item = Step>) {
-        self.pending.extend(steps);
-    }
-
-    /// Runs what waits. `heartbeat` is `CLOCK_MONOTONIC` in nanoseconds.
+    /// Runs steps. `heartbeat` is `CLOCK_MONOTONIC` in nanoseconds.
     ///
     /// # Errors
-    /// A step failed; it and all behind it still wait.
-    pub fn run(&mut self, heartbeat: u64) -> Result<(), ApplyError<T::Error>> {
-        while let Some(step) = self.pending.front_mut() {
+    /// A step failed. What follows it relies on it, so nothing else was run.
+    pub fn run(
+        &mut self,
+        mut steps: Vec<Step>,
+        heartbeat: u64,
+    ) -> Result<(), ApplyError<T::Error>> {
+        for (index, step) in steps.iter_mut().enumerate() {
             if let Step::SetConfig(config) = step {
                 config.heartbeat = heartbeat;
             }
-            self.tables.run(step).map_err(|source| ApplyError {
-                step: step.to_string(),
-                source,
-            })?;
-            if let Some(Step::SetConfig(config)) = self.pending.pop_front() {
-                self.config = Some(config);
+            if let Err(source) = self.tables.run(step) {
+                return Err(ApplyError {
+                    step: step.to_string(),
+                    remaining: steps.split_off(index),
+                    source,
+                });
+            }
+            if let Step::SetConfig(config) = step {
+                self.config = Some(*config);
             }
         }
         Ok(())
@@ -81,20 +79,10 @@ impl<T: Tables> Applier<T> {
     /// # Errors
     /// The configuration could not be written.
     pub fn beat(&mut self, heartbeat: u64) -> Result<(), ApplyError<T::Error>> {
-        let Some(config) = &mut self.config else {
-            return Ok(());
-        };
-        config.heartbeat = heartbeat;
-        let step = Step::SetConfig(*config);
-        self.tables.run(&step).map_err(|source| ApplyError {
-            step: step.to_string(),
-            source,
-        })
-    }
-
-    /// How many steps wait.
-    pub fn pending(&self) -> usize {
-        self.pending.len()
+        match self.config {
+            Some(config) => self.run(vec![Step::SetConfig(config)], heartbeat),
+            None => Ok(()),
+        }
     }
 }
 
@@ -139,26 +127,24 @@ mod tests {
     #[test]
     fn steps_run_in_their_order() {
         let mut applier = Applier::new(Journal::default());
-        applier.push([slot(3), slot(1)]);
-        applier.push([slot(2)]);
-        applier.run(0).unwrap();
+        applier.run(vec![slot(3), slot(1), slot(2)], 0).unwrap();
         assert_eq!(applier.tables.done, [slot(3), slot(1), slot(2)]);
-        assert_eq!(applier.pending(), 0);
     }
 
     #[test]
-    fn nothing_runs_past_a_step_that_fails_until_it_succeeds() {
+    fn nothing_runs_past_a_step_that_fails() {
         let mut applier = Applier::new(Journal {
             refuses_slot: Some(1),
             ..Journal::default()
         });
-        applier.push([slot(0), slot(1), slot(2)]);
-        let error = applier.run(0).unwrap_err();
+        let error = applier
+            .run(vec![slot(0), slot(1), slot(2)], 0)
+            .unwrap_err();
         assert_eq!(error.to_string(), "failed to write slot 1: [1, 0, 0, 0]");
         assert_eq!(applier.tables.done, [slot(0)]);
 
         applier.tables.refuses_slot = None;
-        applier.run(0).unwrap();
+        applier.run(error.remaining, 0).unwrap();
         assert_eq!(applier.tables.done, [slot(0), slot(1), slot(2)]);
     }
 
@@ -172,15 +158,9 @@ mod tests {
             ifindex: 7,
             ..Config::default()
         };
-        applier.push([Step::SetConfig(config)]);
-        applier.run(10).unwrap();
+        applier.run(vec![Step::SetConfig(config)], 10).unwrap();
         applier.beat(20).unwrap();
-        let written = |heartbeat| {
-            Step::SetConfig(Config {
-                heartbeat,
-                ..config
-            })
-        };
+        let written = |heartbeat| Step::SetConfig(Config { heartbeat, ..config });
         assert_eq!(applier.tables.done, [written(10), written(20)]);
     }
 }

@@ -12,6 +12,7 @@ use super::apply::Tables;
 use super::pod::Pod;
 use super::slots::SlotArray;
 use crate::model::intent::FrontendName;
+use crate::plan::layout::Capacity;
 use crate::plan::step::Step;
 
 /// Why a map of the object cannot be used.
@@ -78,26 +79,6 @@ impl KernelTables {
             vips6: take(object, map::VIPS6)?,
         })
     }
-
-    /// How many slots, backends and nodes the maps have room for.
-    pub fn capacity(&self) -> Capacity {
-        Capacity {
-            slots: self.slots.len(),
-            backends: self.backends.len(),
-            nodes: self.nodes.len(),
-        }
-    }
-}
-
-/// Room in the arrays.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Capacity {
-    /// Elements of `SLOTS`.
-    pub slots: u32,
-    /// Elements of `BACKENDS`.
-    pub backends: u32,
-    /// Elements of `NODES`.
-    pub nodes: u32,
 }
 
 impl Tables for KernelTables {
@@ -147,17 +128,39 @@ impl Tables for KernelTables {
 }
 
 fn map_slots(object: &mut Ebpf) -> Result<SlotArray, HandleError> {
+    let len = max_entries(object, map::SLOTS)?;
     let Some(Map::Array(array)) = object.take_map(map::SLOTS) else {
         return Err(HandleError::Missing(map::SLOTS));
     };
-    let len = array
-        .info()
-        .map_err(|source| HandleError::Shape {
-            name: map::SLOTS,
-            source,
-        })?
-        .max_entries();
     SlotArray::map(array.fd(), len).map_err(HandleError::Slots)
+}
+
+/// How many elements the maps of a loaded object have.
+///
+/// # Errors
+/// The object is not of this build.
+pub(super) fn capacity(object: &Ebpf) -> Result<Capacity, HandleError> {
+    let len = |name| max_entries(object, name);
+    Ok(Capacity {
+        slots: len(map::SLOTS)?,
+        backends: len(map::BACKENDS)?,
+        frontends: len(map::FRONTENDS4)?
+            .min(len(map::FRONTENDS6)?)
+            .min(len(map::FRONTEND_STATS)?),
+        vips: len(map::VIPS4)?.min(len(map::VIPS6)?),
+        nodes: len(map::NODES)?,
+    })
+}
+
+fn max_entries(object: &Ebpf, name: &'static str) -> Result<u32, HandleError> {
+    let Some(Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data)) = object.map(name)
+    else {
+        return Err(HandleError::Missing(name));
+    };
+    let info = data
+        .info()
+        .map_err(|source| HandleError::Shape { name, source })?;
+    Ok(info.max_entries())
 }
 
 /// Takes one map out of the object and gives it its type.
@@ -167,6 +170,14 @@ where
 {
     let map = object.take_map(name).ok_or(HandleError::Missing(name))?;
     M::try_from(map).map_err(|source| HandleError::Shape { name, source })
+}
+
+/// Takes one hash out of the object, not typed yet.
+pub(super) fn take_data(object: &mut Ebpf, name: &'static str) -> Result<MapData, HandleError> {
+    match object.take_map(name) {
+        Some(Map::HashMap(data)) => Ok(data),
+        _ => Err(HandleError::Missing(name)),
+    }
 }
 
 enum FrontendKey {
@@ -202,7 +213,7 @@ fn mac_key(Mac([a, b, c, d, e, f]): Mac) -> MacKey {
 }
 
 /// A removal is about the key being gone, not about having been the one who did it.
-fn absent_is_removed(removal: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn absent_is_removed(removal: Result<(), MapError>) -> Result<(), MapError> {
     match removal {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error))

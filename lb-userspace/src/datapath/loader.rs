@@ -18,9 +18,10 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use lb_common::abi::{map, program};
 
 use super::counters::Counters;
-use super::handle::{HandleError, KernelTables};
+use super::handle::{self, HandleError, KernelTables};
 use super::memory;
 use super::sweep::FlowTables;
+use crate::plan::layout::Capacity;
 
 /// Linux 6.6 has tcx: tc programs by link, without a qdisc.
 const TCX_SINCE: KernelVersion = KernelVersion::new(6, 6, 0);
@@ -46,12 +47,19 @@ pub enum AttachMode {
     Generic,
 }
 
-impl std::fmt::Display for AttachMode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl AttachMode {
+    /// As status and logs show it.
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Native => "native",
             Self::Generic => "generic",
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for AttachMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -122,6 +130,8 @@ pub enum AttachError {
 pub struct Loaded {
     /// The maps that steps write.
     pub tables: KernelTables,
+    /// How many elements those have.
+    pub capacity: Capacity,
     /// The maps that count.
     pub counters: Counters,
     /// The maps that remember flows.
@@ -160,6 +170,7 @@ pub fn load(object: &[u8], slots: u32) -> Result<Loaded, LoadError> {
             .filter_map(|(_, program)| program.info().ok()),
     );
     Ok(Loaded {
+        capacity: handle::capacity(&object)?,
         tables: KernelTables::take(&mut object)?,
         counters: Counters::take(&mut object)?,
         flows: FlowTables::take(&mut object)?,

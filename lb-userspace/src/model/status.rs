@@ -124,10 +124,13 @@ pub struct SessionReport {
     pub state: String,
     /// Seconds since it was established.
     pub uptime_seconds: Option<u64>,
-    /// Hold time in seconds: negotiated, or proposed while there is no session.
-    pub hold_time: u64,
+    /// Negotiated hold time in seconds; 0 for none, absent before OPENs are exchanged.
+    pub hold_time_seconds: Option<u64>,
     /// Prefixes announced.
     pub routes: Vec<String>,
+    /// What is configured but not announced, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_announced: Vec<String>,
     /// Routes the peer sent, all refused.
     pub received_refused: u64,
     /// What ended the last session or attempt.
