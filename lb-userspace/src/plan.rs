@@ -10,6 +10,8 @@ pub mod allocate;
 pub mod announce;
 pub mod backends;
 mod compute;
+#[cfg(test)]
+mod fixture;
 pub mod layout;
 pub mod maglev;
 pub mod step;
