@@ -1,1 +1,3 @@
-//! Test harness.
+//! What tests that need root share: namespaces, topologies, routers, traffic, agents.
+
+pub mod netns;
