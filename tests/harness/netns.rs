@@ -13,6 +13,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::panic::resume_unwind;
 use std::path::Path;
@@ -30,7 +31,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 const PREFIX: &str = "torline-";
 const NETNS_DIR: &str = "/run/netns";
-/// A file here, named like a lab's namespaces up to the role, says that the lab is to outlive its process.
+/// A file here, named like a lab's namespaces up to the role, says that the lab is to outlive its process;
+/// it holds the path of the lab's directory.
 const KEPT_DIR: &str = "/run/torline-lab";
 
 /// The namespaces of this process, for the signal thread.
@@ -173,14 +175,18 @@ pub fn lab_prefix(lab: &str) -> String {
     format!("{PREFIX}{}-{lab}-", std::process::id())
 }
 
-/// Lets the namespaces of a lab, and the processes in them, outlive this process.
+/// Lets the namespaces of a lab, and the processes in them, outlive this process; [`remove_kept`] removes
+/// them, and the lab's directory with them.
 ///
 /// # Errors
 /// When the mark cannot be written.
-pub fn keep(lab: &str) -> io::Result<()> {
+pub fn keep(lab: &str, dir: &Path) -> io::Result<()> {
     fs::create_dir_all(KEPT_DIR)?;
     let prefix = lab_prefix(lab);
-    fs::write(Path::new(KEPT_DIR).join(lab_of(&prefix)), "")?;
+    fs::write(
+        Path::new(KEPT_DIR).join(lab_of(&prefix)),
+        dir.as_os_str().as_bytes(),
+    )?;
     alive().retain(|name| !name.starts_with(&prefix));
     Ok(())
 }
@@ -196,6 +202,9 @@ pub fn remove_kept(lab: &str) -> usize {
         for name in names().filter(|name| lab_of(name) == kept) {
             remove(&name);
             removed += 1;
+        }
+        if let Ok(dir) = fs::read_to_string(entry.path()) {
+            let _ = fs::remove_dir_all(dir);
         }
         let _ = fs::remove_file(entry.path());
     }

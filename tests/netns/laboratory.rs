@@ -1,9 +1,17 @@
 //! The laboratory itself: what every other test here relies on.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
+use harness::netns;
 use harness::netns::Netns;
+use harness::topology::{Shape, Topology};
+use harness::traffic::client::{Client, per_pod};
+use harness::traffic::echo::EchoServer;
+use harness::traffic::ping::ping;
 
 #[test]
 fn a_namespace_has_its_own_interfaces_and_its_own_sys() {
@@ -44,4 +52,81 @@ fn a_command_that_fails_says_what_it_said() {
         format!("{error:#}").contains("Cannot find device"),
         "{error:#}"
     );
+}
+
+#[test]
+fn a_client_reaches_every_pod_and_a_node_cut_off_is_cut_off() {
+    let shape = Shape { nodes: 2, pods: 2 };
+    let topology = Topology::new(&netns::next_lab(), shape).unwrap();
+    for node in &topology.nodes {
+        let number = node.number;
+        let [via4, via6] = node.addresses;
+        let routes = format!(
+            "route add 10.{number}.0.0/24 via {via4}\nroute add fd00:{number}::/64 via {via6}"
+        );
+        topology.tor.ip(&routes).unwrap();
+    }
+    for pod in topology.pods() {
+        for address in pod.addresses {
+            assert!(
+                reaches(&topology.client, address),
+                "{} at {address}",
+                pod.name
+            );
+        }
+    }
+    let node = topology.node("node-a").unwrap();
+    topology.cut_off(node).unwrap();
+    assert!(!reaches(&topology.client, node.addresses[0]));
+    assert!(reaches(&topology.client, topology.nodes[1].addresses[0]));
+    topology.reconnect(node).unwrap();
+    assert!(reaches(&topology.client, node.addresses[1]));
+}
+
+fn reaches(from: &Netns, address: IpAddr) -> bool {
+    ping(from, address, b"laboratory", Duration::from_secs(1)).is_ok()
+}
+
+#[test]
+fn a_thousand_connections_are_opened_kept_and_counted() {
+    let netns = Netns::new("echo").unwrap();
+    let _server = EchoServer::start(&netns, "pod", &[80]).unwrap();
+    let client = Client::new(&netns).unwrap();
+    let start = Instant::now();
+    for target in ["127.0.0.1:80", "[::1]:80"] {
+        let target: SocketAddr = target.parse().unwrap();
+        let connections = client.open(target, 1000).all().unwrap();
+        let greetings = connections.iter().map(|connection| &connection.greeting);
+        assert_eq!(
+            per_pod(greetings),
+            BTreeMap::from([("pod".to_owned(), 1000)])
+        );
+        assert!(
+            connections
+                .iter()
+                .all(|connection| connection.greeting.client == target.ip())
+        );
+        assert_eq!(client.verify(connections).all().unwrap().len(), 1000);
+        assert_eq!(client.datagrams(target, 10).all().unwrap().len(), 10);
+        client.transfer(target, 10 << 20).unwrap();
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn a_connection_whose_server_is_gone_is_counted_as_broken() {
+    let netns = Netns::new("gone").unwrap();
+    let server = EchoServer::start(&netns, "pod", &[80]).unwrap();
+    let client = Client::new(&netns).unwrap();
+    let connections = client
+        .open("127.0.0.1:80".parse().unwrap(), 3)
+        .all()
+        .unwrap();
+    drop(server);
+    let outcome = client.verify(connections);
+    assert_eq!((outcome.good.len(), outcome.bad.len()), (0, 3));
 }
