@@ -7,9 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::netns::Netns;
+use crate::peer::bird::Neighbor;
 use crate::{netns, pass};
 
 /// The client's addresses, behind the router.
@@ -71,6 +73,19 @@ pub struct Pod {
     pub netns: Netns,
 }
 
+/// A route as `ip -j` prints it: one gateway, or several in `nexthops`.
+#[derive(Deserialize)]
+struct Route {
+    gateway: Option<IpAddr>,
+    #[serde(default)]
+    nexthops: Vec<NextHop>,
+}
+
+#[derive(Deserialize)]
+struct NextHop {
+    gateway: IpAddr,
+}
+
 impl Topology {
     /// Builds the network; `lab` names it among those of this process.
     ///
@@ -98,6 +113,21 @@ impl Topology {
             }
         }
         Ok(topology)
+    }
+
+    /// The neighbours a router needs to hold a session of each family with each node.
+    pub fn neighbors(&self) -> Vec<Neighbor> {
+        let of_node = |node: &Node| {
+            let letter = letter(node.number);
+            TOR.into_iter()
+                .zip(node.addresses)
+                .map(move |(local, remote)| Neighbor {
+                    name: format!("node_{letter}_v{}", if remote.is_ipv4() { 4 } else { 6 }),
+                    local,
+                    remote,
+                })
+        };
+        self.nodes.iter().flat_map(of_node).collect()
     }
 
     /// A directory for files of this laboratory; it goes when the laboratory goes.
@@ -132,6 +162,33 @@ impl Topology {
             .with_context(|| format!("add a pod to {}", node.name))?;
         node.pods.push(pod);
         node.pods.last().context("the pod just added")
+    }
+
+    /// Gateways of the router's route to an address, lowest first, as its kernel has them; none without a
+    /// route of the address's own.
+    ///
+    /// # Errors
+    /// When `ip` fails or says something unheard of.
+    pub fn next_hops(&self, address: IpAddr) -> Result<Vec<IpAddr>> {
+        let (family, length) = if address.is_ipv4() {
+            ("-4", 32)
+        } else {
+            ("-6", 128)
+        };
+        let prefix = format!("{address}/{length}");
+        let text = self
+            .tor
+            .run(["ip", family, "-j", "route", "show", "exact", &prefix])?;
+        let routes: Vec<Route> = serde_json::from_str(&text).with_context(|| text.clone())?;
+        let hops = routes.into_iter().flat_map(|route| {
+            route
+                .gateway
+                .into_iter()
+                .chain(route.nexthops.into_iter().map(|hop| hop.gateway))
+        });
+        let mut hops: Vec<_> = hops.collect();
+        hops.sort_unstable();
+        Ok(hops)
     }
 
     /// Drops all frames between a node and its switch port, both ways; every interface stays up.

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use harness::netns;
 use harness::netns::Netns;
-use harness::topology::{Shape, Topology};
+use harness::peer::bird::{Bird, NODE_ASN, Neighbor, TOR_ASN, tor_config};
+use harness::topology::{CLIENT, Pod, Shape, Topology};
 use harness::traffic::client::{Client, per_pod};
 use harness::traffic::echo::EchoServer;
 use harness::traffic::ping::ping;
+use harness::wait;
 
 #[test]
 fn a_namespace_has_its_own_interfaces_and_its_own_sys() {
@@ -129,4 +132,82 @@ fn a_connection_whose_server_is_gone_is_counted_as_broken() {
     drop(server);
     let outcome = client.verify(connections);
     assert_eq!((outcome.good.len(), outcome.bad.len()), (0, 3));
+}
+
+#[test]
+fn a_router_spreads_over_the_nodes_that_announce_an_address() {
+    let shape = Shape { nodes: 2, pods: 2 };
+    let topology = Topology::new(&netns::next_lab(), shape).unwrap();
+    let serve = |pod: &Pod| EchoServer::start(&pod.netns, &pod.name, &[80]).unwrap();
+    let _servers: Vec<_> = topology.pods().map(serve).collect();
+    let neighbors = topology.neighbors();
+    let config = tor_config("192.0.2.1", &neighbors);
+    let router = Bird::start(&topology.tor, topology.dir(), &config).unwrap();
+    // The kernel's own translation stands in for the agent.
+    let _speakers: Vec<_> = topology
+        .nodes
+        .iter()
+        .zip(neighbors.chunks(2))
+        .map(|(node, neighbors)| {
+            let pods: Vec<_> = node
+                .pods
+                .iter()
+                .map(|pod| pod.addresses[0].to_string())
+                .collect();
+            let rules = format!(
+                "table ip nat {{ chain in {{ type nat hook prerouting priority -100;
+                   ip daddr {VIP} dnat to numgen inc mod 2 map {{ 0: {}, 1: {} }}
+                 }}
+                 }}",
+                pods[0], pods[1]
+            );
+            node.netns.run(["nft", &rules]).unwrap();
+            let dir = topology.dir().join(&node.name);
+            fs::create_dir(&dir).unwrap();
+            Bird::start(&node.netns, &dir, &speaker_config(neighbors)).unwrap()
+        })
+        .collect();
+    let both: Vec<_> = topology
+        .nodes
+        .iter()
+        .map(|node| node.addresses[0])
+        .collect();
+    wait::until("both next hops", Duration::from_secs(10), || {
+        let hops = topology.next_hops(VIP)?;
+        ensure!(hops == both, "{hops:?}, {:?}", router.sessions()?);
+        Ok(())
+    })
+    .unwrap();
+    let client = Client::new(&topology.client).unwrap();
+    let connections = client.open((VIP, 80).into(), 400).all().unwrap();
+    let pods = per_pod(connections.iter().map(|connection| &connection.greeting));
+    assert!(
+        pods.len() == 4 && pods.values().all(|count| *count > 50),
+        "{pods:?}"
+    );
+    assert!(
+        connections
+            .iter()
+            .all(|connection| connection.greeting.client == CLIENT[0])
+    );
+    client.transfer((VIP, 80).into(), 10 << 20).unwrap();
+}
+
+const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10));
+
+/// A node's BIRD that announces [`VIP`] over its IPv4 session.
+fn speaker_config(neighbors: &[Neighbor]) -> String {
+    let Neighbor { local, remote, .. } = &neighbors[0];
+    format!(
+        "router id {remote};
+protocol device {{}}
+protocol static {{ ipv4; route {VIP}/32 blackhole; }}
+protocol bgp tor {{
+  local {remote} as {NODE_ASN};
+  neighbor {local} as {TOR_ASN};
+  connect delay time 1;
+  ipv4 {{ import none; export all; next hop self; }};
+}}
+"
+    )
 }
