@@ -1,1 +1,11 @@
-//! Test harness.
+//! What tests that need root share: namespaces, topologies, routers, traffic, agents.
+
+pub mod agent;
+pub mod netns;
+mod pass;
+pub mod peer;
+pub mod process;
+pub mod source;
+pub mod topology;
+pub mod traffic;
+pub mod wait;
