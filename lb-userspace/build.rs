@@ -28,11 +28,14 @@ fn main() -> io::Result<()> {
 /// The object where `cargo xtask build` leaves it.
 fn built_by_xtask() -> io::Result<Option<PathBuf>> {
     let directory = directory("CARGO_MANIFEST_DIR")?.join("../target/bpf");
-    // Cargo takes a path that does not exist for one that always changes: watch the directory instead.
+    let object = directory.join("torline");
+    if object.exists() {
+        return Ok(Some(object));
+    }
+    // Cargo takes a path that does not exist for one that always changes: watch where it will appear.
     fs::create_dir_all(&directory)?;
     println!("cargo::rerun-if-changed={}", directory.display());
-    let object = directory.join("torline");
-    Ok(object.exists().then_some(object))
+    Ok(None)
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {

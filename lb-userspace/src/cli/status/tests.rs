@@ -94,6 +94,37 @@ fn tables_are_aligned_and_short() {
         render(&example()),
         "\
 node       node-a, torline 0.1.0
+source     dir:/etc/torline, in sync
+interface  eth0 (index 3), native XDP
+slots      1,024 of 4,194,304, 61.2 MiB of maps
+drops      no_backend 12
+
+services
+  SERVICE       ADDRESSES                  POOL    BGP  ARP/NDP  NOTE
+  default/web   203.0.113.10 2001:db8::10  public  tor  -
+  default/late  -                          -       -    -        no pool has a free address
+
+backends
+  FRONTEND             BACKEND         NODE    STATE     WEIGHT  SLOTS   SHARE
+  203.0.113.10:80/tcp  10.0.0.1:8080   node-a  active         1    512  50.0 %
+                       [fd00::2]:8080  node-b  active         1    512  50.0 %
+                       10.0.0.3:8080   node-b  draining       0      0   0.0 %
+
+traffic
+  FRONTEND             SERVICE        PACKETS       BYTES  FLOWS  TO PODS HERE  TABLE  DIGEST
+  203.0.113.10:80/tcp  default/web  1,234,567  98,765,432  1,000       617,283  1,024  9f86d081884c
+
+sessions
+  PEER  ADDRESS    STATE        UP     HOLD  ROUTES           LAST ERROR
+  tor   192.0.2.1  established  1h02m  90s   203.0.113.10/32
+
+nodes
+  NODE    REACHED BY  MAC                ADDRESSES
+  node-b  l2          02:00:00:00:00:0b  192.0.2.12
+
+findings
+  WHERE       OBJECT               FIELD               WHAT
+  web.yaml:7  Service default/web  spec.ports[0].port  want 1 to 65535, found 0
 "
     );
 }
