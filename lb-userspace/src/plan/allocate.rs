@@ -172,40 +172,30 @@ impl<'a> Allocator<'a> {
                 Err(error) => assignment.error = Some(error),
             }
         } else if assignment.addresses.len() < service.families.len() {
-            assignment.error = self.upgrade(&claim, assignment).err();
+            self.upgrade(&claim, assignment);
         }
     }
 
-    /// Adds the family that a PreferDualStack Service lacks, from the pool that it is in.
-    fn upgrade(
-        &mut self,
-        claim: &Claim<'a>,
-        assignment: &mut Assignment,
-    ) -> Result<(), AllocateError> {
-        let held = assignment.addresses.iter().copied().map(Family::of);
-        let held: Vec<Family> = held.collect();
-        let lacking = claim
-            .service
-            .families
-            .iter()
-            .find(|family| !held.contains(family));
+    /// Adds the family that a PreferDualStack Service lacks, from the pool that it is in. If the pool has
+    /// none, one family is what the Service settles for.
+    fn upgrade(&mut self, claim: &Claim<'a>, assignment: &mut Assignment) {
+        let held = |family: &Family| {
+            assignment
+                .addresses
+                .iter()
+                .any(|addr| Family::of(*addr) == *family)
+        };
+        let lacking = claim.service.families.iter().find(|family| !held(family));
         let pool = assignment
             .pool
             .as_deref()
             .and_then(|pool| self.pools.name(pool));
-        let (Some(family), Some(pool)) = (lacking, pool) else {
-            return Ok(());
-        };
-        let addr =
-            self.ledger
-                .next(claim, pool, *family)
-                .ok_or_else(|| AllocateError::Exhausted {
-                    pool: pool.to_owned(),
-                    families: vec![*family],
-                })?;
-        self.ledger.assign(claim, pool, &[addr])?;
-        assignment.addresses.push(addr);
-        Ok(())
+        if let (Some(family), Some(pool)) = (lacking, pool)
+            && let Some(addr) = self.ledger.next(claim, pool, *family)
+            && self.ledger.assign(claim, pool, &[addr]).is_ok()
+        {
+            assignment.addresses.push(addr);
+        }
     }
 
     fn allocate(&mut self, claim: &Claim<'a>) -> Result<(Vec<IpAddr>, &'a str), AllocateError> {
