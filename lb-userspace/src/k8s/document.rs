@@ -107,7 +107,8 @@ fn is_marker(row: &str, marker: &str) -> bool {
 fn parse(text: &str) -> Result<Tree, Error> {
     let options: Options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
-            max_depth: 64,
+            // A level costs up to 30 kB of stack in a debug build.
+            max_depth: 32,
             max_events: 8_000_000,
             max_nodes: 4_000_000,
             max_aliases: 10_000,

@@ -166,3 +166,98 @@ fn is_change(event: &Event, directory: &Path) -> bool {
             || event.paths.is_empty()
             || event.paths.iter().any(|path| path.starts_with(directory)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    /// Runs `change` and waits until it is seen.
+    async fn sees(watch: &mut Watch, what: &str, change: impl FnOnce()) {
+        change();
+        let seen = timeout(LIMIT, watch.changed()).await;
+        assert!(seen.is_ok(), "not seen: {what}");
+    }
+
+    #[tokio::test]
+    async fn every_way_to_change_a_directory_is_seen() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("source");
+        fs::create_dir(&path).unwrap();
+        let file = path.join("a.yaml");
+        let mut watch = Watch::open(&path).unwrap();
+        sees(&mut watch, "new file", || fs::write(&file, "a").unwrap()).await;
+        sees(&mut watch, "written file", || {
+            fs::write(&file, "b").unwrap()
+        })
+        .await;
+        sees(&mut watch, "renamed over", || {
+            fs::write(base.path().join("new"), "c").unwrap();
+            fs::rename(base.path().join("new"), &file).unwrap();
+        })
+        .await;
+        sees(&mut watch, "state directory", || {
+            fs::create_dir(path.join(".torline")).unwrap()
+        })
+        .await;
+        sees(&mut watch, "state file", || {
+            fs::write(path.join(".torline/status.yaml"), "a").unwrap();
+        })
+        .await;
+        sees(&mut watch, "removed file", || {
+            fs::remove_file(&file).unwrap()
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_removed_and_made_again_is_followed() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("deep/source");
+        fs::create_dir_all(&path).unwrap();
+        let mut watch = Watch::open(&path).unwrap();
+        sees(&mut watch, "removal", || {
+            fs::remove_dir_all(base.path().join("deep")).unwrap()
+        })
+        .await;
+        sees(&mut watch, "return", || fs::create_dir_all(&path).unwrap()).await;
+        sees(&mut watch, "file in it", || {
+            fs::write(path.join("a.yaml"), "a").unwrap()
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_link_that_is_pointed_elsewhere_is_followed() {
+        let base = tempfile::tempdir().unwrap();
+        for name in ["one", "two"] {
+            fs::create_dir(base.path().join(name)).unwrap();
+        }
+        let path = base.path().join("source");
+        symlink("one", &path).unwrap();
+        let mut watch = Watch::open(&path).unwrap();
+        sees(&mut watch, "swap", || {
+            symlink("two", base.path().join("next")).unwrap();
+            fs::rename(base.path().join("next"), &path).unwrap();
+        })
+        .await;
+        sees(&mut watch, "file in the new target", || {
+            fs::write(base.path().join("two/a.yaml"), "a").unwrap();
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn reading_is_no_change() {
+        let base = tempfile::tempdir().unwrap();
+        fs::write(base.path().join("a.yaml"), "a").unwrap();
+        let mut watch = Watch::open(base.path()).unwrap();
+        fs::read_dir(base.path()).unwrap().count();
+        fs::read(base.path().join("a.yaml")).unwrap();
+        assert!(timeout(QUIET * 4, watch.changed()).await.is_err());
+    }
+}
