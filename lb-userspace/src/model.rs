@@ -4,3 +4,4 @@ pub mod cluster;
 pub mod intent;
 pub mod name;
 pub mod segment;
+pub mod session_status;

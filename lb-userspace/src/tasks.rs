@@ -1,1 +1,3 @@
 //! The long-lived tasks of the agent.
+
+pub mod bgp;
