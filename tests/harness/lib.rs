@@ -1,6 +1,8 @@
 //! What tests that need root share: namespaces, topologies, routers, traffic, agents.
 
 pub mod agent;
+pub mod cluster;
+pub mod machine;
 pub mod netns;
 mod pass;
 pub mod peer;
