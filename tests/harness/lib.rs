@@ -8,6 +8,7 @@ mod pass;
 pub mod peer;
 pub mod process;
 pub mod source;
+pub mod tables;
 pub mod topology;
 pub mod traffic;
 pub mod wait;
