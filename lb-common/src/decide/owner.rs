@@ -52,15 +52,14 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
 
     #[inline(always)]
     fn own_udp(&self, choice: Choice) -> Verdict {
-        let key = self.forward_key();
-        let Some(flow) = live_flow::<T, A>(self.packet.tables, FlowTable::Udp, &key) else {
+        let Some(flow) = self.live(FlowTable::Udp) else {
             return match choice {
                 Choice::Here(index) => self.open(FlowTable::Udp, index),
                 Choice::Elsewhere => Verdict::Drop(DropReason::NotOwner),
                 Choice::Nobody => Verdict::Drop(DropReason::NoBackend),
             };
         };
-        self.refresh(FlowTable::Udp, &key, &flow, 0);
+        self.refresh(FlowTable::Udp, &flow, 0);
         self.deliver(&flow, 0)
     }
 
@@ -70,20 +69,18 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         let Some(segment) = TcpHeader::read(packet.frame, packet.header.payload) else {
             return packet.too_hard(DropReason::Malformed);
         };
-        let key = self.forward_key();
-        let tables = packet.tables;
-        if let Some(flow) = live_flow::<T, A>(tables, FlowTable::Established, &key) {
+        if let Some(flow) = self.live(FlowTable::Established) {
             if !(segment.is_opening() && flow.state & CLOSING != 0) {
-                self.refresh(FlowTable::Established, &key, &flow, closing(&segment));
+                self.refresh(FlowTable::Established, &flow, closing(&segment));
                 return self.deliver(&flow, 0);
             }
-            self.forget(FlowTable::Established, &key, &flow);
-        } else if let Some(flow) = live_flow::<T, A>(tables, FlowTable::HalfOpen, &key) {
+            self.remove_both(FlowTable::Established, &flow);
+        } else if let Some(flow) = self.live(FlowTable::HalfOpen) {
             if !(segment.is_opening() && flow.state & CLOSING != 0) {
-                self.progress(&key, &flow, &segment);
+                self.progress(&flow, &segment);
                 return self.deliver(&flow, 0);
             }
-            self.forget(FlowTable::HalfOpen, &key, &flow);
+            self.remove_both(FlowTable::HalfOpen, &flow);
         }
         match choice {
             Choice::Elsewhere => Verdict::Drop(DropReason::NotOwner),
@@ -95,44 +92,32 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
 
     /// What a segment from the client does to a half-open flow.
     #[inline(always)]
-    fn progress(&self, key: &A::FlowKey, flow: &Flow, segment: &TcpHeader) {
+    fn progress(&self, flow: &Flow, segment: &TcpHeader) {
         let tables = self.packet.tables;
         let acknowledges = segment.flags & (flags::ACK | flags::SYN | flags::RST) == flags::ACK;
         let answers = flow.state & flow_state::SYN_ACK_SEEN != 0
             && segment.acknowledgment == flow.sequence.wrapping_add(1);
         let confirmed = flow.state & flow_state::CONFIRMED != 0;
         if !(acknowledges && (answers || confirmed)) {
-            return self.refresh(FlowTable::HalfOpen, key, flow, closing(segment));
+            return self.refresh(FlowTable::HalfOpen, flow, closing(segment));
         }
         let now = tables.now_seconds();
         // A flow that found no room tries again, but not with each of its packets.
         if confirmed && flow.seen == now {
             return;
         }
-        let reverse_key = self.reverse_key(flow);
         let state = flow.state | flow_state::CONFIRMED | closing(segment);
-        let forward = Flow {
+        let established = Flow {
             state,
             seen: now,
             ..*flow
         };
-        let reverse = self.reversed(&forward);
-        if FamilyTables::<A>::insert_flow(tables, FlowTable::Established, key, &forward) {
-            if FamilyTables::<A>::insert_flow(
-                tables,
-                FlowTable::Established,
-                &reverse_key,
-                &reverse,
-            ) {
-                FamilyTables::<A>::remove_flow(tables, FlowTable::HalfOpen, key);
-                FamilyTables::<A>::remove_flow(tables, FlowTable::HalfOpen, &reverse_key);
-                return;
-            }
-            FamilyTables::<A>::remove_flow(tables, FlowTable::Established, key);
+        if self.insert_both(FlowTable::Established, established) {
+            self.remove_both(FlowTable::HalfOpen, flow);
+        } else {
+            tables.count_drop(DropReason::EstablishedFull);
+            self.touch_both(FlowTable::HalfOpen, flow, state, now);
         }
-        tables.count_drop(DropReason::EstablishedFull);
-        touch::<T, A>(tables, FlowTable::HalfOpen, key, state, now);
-        touch::<T, A>(tables, FlowTable::HalfOpen, &reverse_key, state, now);
     }
 
     /// Begins a flow to a backend of this node.
@@ -153,50 +138,88 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             seen: now,
             sequence: 0,
         };
-        let reverse_key = self.reverse_key(&flow);
         if table == FlowTable::HalfOpen {
             // Egress looks for established flows first, so what is over there must not hide this one.
-            match live_flow::<T, A>(tables, FlowTable::Established, &reverse_key) {
-                Some(other) if other.state & CLOSING == 0 && !self.is_reverse_of(&other) => {
-                    return Verdict::Drop(DropReason::ReverseTaken);
-                }
-                _ => FamilyTables::<A>::remove_flow(tables, FlowTable::Established, &reverse_key),
-            }
-        }
-        if let Some(other) = live_flow::<T, A>(tables, table, &reverse_key) {
-            let abandoned = other.state & CLOSING != 0
-                || (table == FlowTable::HalfOpen
-                    && now.saturating_sub(other.seen) > HALF_OPEN_TIMEOUT);
-            if !abandoned && !self.is_reverse_of(&other) {
+            if self.is_reverse_taken(FlowTable::Established, &flow) {
                 return Verdict::Drop(DropReason::ReverseTaken);
             }
+            let key = self.reverse_key(&flow);
+            FamilyTables::<A>::remove_flow(tables, FlowTable::Established, &key);
         }
-        let key = self.forward_key();
-        if !FamilyTables::<A>::insert_flow(tables, table, &key, &flow) {
-            return Verdict::Drop(DropReason::TableFull);
+        if self.is_reverse_taken(table, &flow) {
+            return Verdict::Drop(DropReason::ReverseTaken);
         }
-        if !FamilyTables::<A>::insert_flow(tables, table, &reverse_key, &self.reversed(&flow)) {
-            FamilyTables::<A>::remove_flow(tables, table, &key);
+        if !self.insert_both(table, flow) {
             return Verdict::Drop(DropReason::TableFull);
         }
         self.deliver(&flow, 1)
     }
 
+    /// Whether a flow to another frontend holds the reverse entry that this one needs.
+    #[inline(always)]
+    fn is_reverse_taken(&self, table: FlowTable, flow: &Flow) -> bool {
+        let key = self.reverse_key(flow);
+        let Some(other) = live_flow::<T, A>(self.packet.tables, table, &key) else {
+            return false;
+        };
+        let idle = flow.seen.saturating_sub(other.seen);
+        let over = other.state & CLOSING != 0
+            || (table == FlowTable::HalfOpen && idle > HALF_OPEN_TIMEOUT);
+        let ours = A::from_words(&other.addr) == self.ends.destination
+            && other.port == self.ends.destination_port;
+        !over && !ours
+    }
+
     /// Adds state to both entries and notes the time, at most once a second if the state is old.
     #[inline(always)]
-    fn refresh(&self, table: FlowTable, key: &A::FlowKey, flow: &Flow, state: u16) {
-        let tables = self.packet.tables;
-        let now = tables.now_seconds();
+    fn refresh(&self, table: FlowTable, flow: &Flow, state: u16) {
+        let now = self.packet.tables.now_seconds();
         if flow.seen != now || state & !flow.state != 0 {
-            touch::<T, A>(tables, table, key, state, now);
-            touch::<T, A>(tables, table, &self.reverse_key(flow), state, now);
+            self.touch_both(table, flow, state, now);
         }
     }
 
+    // Keys are made anew for each call and not kept: two of IPv6 are a sixth of the BPF stack.
+
     #[inline(always)]
-    fn forget(&self, table: FlowTable, key: &A::FlowKey, flow: &Flow) {
-        FamilyTables::<A>::remove_flow(self.packet.tables, table, key);
-        FamilyTables::<A>::remove_flow(self.packet.tables, table, &self.reverse_key(flow));
+    fn live(&self, table: FlowTable) -> Option<Flow> {
+        live_flow::<T, A>(self.packet.tables, table, &self.forward_key())
+    }
+
+    #[inline(always)]
+    fn touch_both(&self, table: FlowTable, flow: &Flow, state: u16, now: u32) {
+        touch::<T, A>(self.packet.tables, table, &self.forward_key(), state, now);
+        touch::<T, A>(
+            self.packet.tables,
+            table,
+            &self.reverse_key(flow),
+            state,
+            now,
+        );
+    }
+
+    /// Writes both entries or none.
+    #[inline(always)]
+    fn insert_both(&self, table: FlowTable, mut flow: Flow) -> bool {
+        let tables = self.packet.tables;
+        if !FamilyTables::<A>::insert_flow(tables, table, &self.forward_key(), &flow) {
+            return false;
+        }
+        let key = self.reverse_key(&flow);
+        flow.addr = A::to_words(self.ends.destination);
+        flow.port = self.ends.destination_port;
+        if FamilyTables::<A>::insert_flow(tables, table, &key, &flow) {
+            return true;
+        }
+        FamilyTables::<A>::remove_flow(tables, table, &self.forward_key());
+        false
+    }
+
+    #[inline(always)]
+    fn remove_both(&self, table: FlowTable, flow: &Flow) {
+        let tables = self.packet.tables;
+        FamilyTables::<A>::remove_flow(tables, table, &self.forward_key());
+        FamilyTables::<A>::remove_flow(tables, table, &self.reverse_key(flow));
     }
 
     #[inline(always)]
@@ -232,24 +255,6 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             destination_port: self.ends.source_port,
         };
         A::flow_key(&ends, self.packet.header.protocol, flow_direction::REVERSE)
-    }
-
-    /// The entry that the pod's replies find.
-    #[inline(always)]
-    fn reversed(&self, forward: &Flow) -> Flow {
-        let addr = A::to_words(self.ends.destination);
-        Flow {
-            addr,
-            port: self.ends.destination_port,
-            ..*forward
-        }
-    }
-
-    /// Whether a reverse entry leads to this request's frontend.
-    #[inline(always)]
-    fn is_reverse_of(&self, reverse: &Flow) -> bool {
-        A::from_words(&reverse.addr) == self.ends.destination
-            && reverse.port == self.ends.destination_port
     }
 }
 

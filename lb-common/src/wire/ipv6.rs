@@ -1,6 +1,7 @@
 //! IPv6, RFC 8200.
 
 use crate::addr::{AddrWords, Be16, Be32};
+use crate::checksum::Sum;
 use crate::family::V6;
 use crate::frame::{Frame, FrameMut, Window, WindowMut};
 use crate::wire::IpHeader;
