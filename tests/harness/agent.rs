@@ -53,6 +53,11 @@ impl Agent {
         })
     }
 
+    /// The process number.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The admin socket.
     pub fn socket(&self) -> &Path {
         &self.socket

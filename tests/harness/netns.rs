@@ -13,10 +13,9 @@ use std::ffi::OsStr;
 use std::fs;
 use std::fs::File;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::panic::resume_unwind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
@@ -31,9 +30,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 const PREFIX: &str = "torline-";
 const NETNS_DIR: &str = "/run/netns";
-/// A file here, named like a lab's namespaces up to the role, says that the lab is to outlive its process;
-/// it holds the path of the lab's directory.
-const KEPT_DIR: &str = "/run/torline-lab";
+/// Directories of labs, each named like its namespaces up to the role.
+const LABS_DIR: &str = "/run/torline-lab";
+/// A file of this name in a lab's directory says that the lab is to outlive its process.
+const KEPT: &str = "kept";
 
 /// The namespaces of this process, for the signal thread.
 static ALIVE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
@@ -150,7 +150,7 @@ impl Netns {
     ///
     /// # Errors
     /// When the kernel does not have it or refuses the value.
-    pub fn sysctl(&self, path: &str, value: impl ToString) -> Result<()> {
+    pub fn sysctl(&self, path: &str, value: u32) -> Result<()> {
         let value = value.to_string();
         self.enter(|| fs::write(Path::new("/proc/sys").join(path), value))
             .with_context(|| format!("set {path} in {}", self.name))
@@ -159,7 +159,7 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
-        if !Path::new(KEPT_DIR).join(lab_of(&self.name)).exists() {
+        if !is_kept(&lab_of(&self.name)) {
             remove(&self.name);
         }
     }
@@ -175,40 +175,43 @@ pub fn lab_prefix(lab: &str) -> String {
     format!("{PREFIX}{}-{lab}-", std::process::id())
 }
 
-/// Lets the namespaces of a lab, and the processes in them, outlive this process; [`remove_kept`] removes
-/// them, and the lab's directory with them.
+/// Makes the directory of a lab, for files that go when its namespaces go.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn make_dir(lab: &str) -> io::Result<PathBuf> {
+    let dir = Path::new(LABS_DIR).join(lab_of(&lab_prefix(lab)));
+    fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
+
+/// Removes the directory of a lab of this process, unless it is kept.
+pub fn remove_dir(lab: &str) {
+    let lab = lab_of(&lab_prefix(lab));
+    if !is_kept(&lab) {
+        let _ = fs::remove_dir_all(Path::new(LABS_DIR).join(lab));
+    }
+}
+
+/// Lets the namespaces of a lab, the processes in them and its directory outlive this process;
+/// [`remove_kept`] removes them.
 ///
 /// # Errors
 /// When the mark cannot be written.
-pub fn keep(lab: &str, dir: &Path) -> io::Result<()> {
-    fs::create_dir_all(KEPT_DIR)?;
+pub fn keep(lab: &str) -> io::Result<()> {
+    fs::write(make_dir(lab)?.join(KEPT), "")?;
     let prefix = lab_prefix(lab);
-    fs::write(
-        Path::new(KEPT_DIR).join(lab_of(&prefix)),
-        dir.as_os_str().as_bytes(),
-    )?;
     alive().retain(|name| !name.starts_with(&prefix));
     Ok(())
 }
 
 /// Removes every lab of this name that was kept, whichever process made it; returns how many namespaces.
 pub fn remove_kept(lab: &str) -> usize {
-    let mut removed = 0;
-    for entry in fs::read_dir(KEPT_DIR).into_iter().flatten().flatten() {
-        let kept = entry.file_name().to_string_lossy().into_owned();
-        if kept.split('-').nth(2) != Some(lab) {
-            continue;
-        }
-        for name in names().filter(|name| lab_of(name) == kept) {
-            remove(&name);
-            removed += 1;
-        }
-        if let Ok(dir) = fs::read_to_string(entry.path()) {
-            let _ = fs::remove_dir_all(dir);
-        }
-        let _ = fs::remove_file(entry.path());
-    }
-    removed
+    let kept =
+        |name: &String| is_kept(&lab_of(name)) && lab_of(name).split('-').nth(2) == Some(lab);
+    let names: Vec<_> = names().filter(kept).collect();
+    remove_all(&names);
+    names.len()
 }
 
 /// Runs a program to its end, here, and returns what it wrote to standard output.
@@ -309,12 +312,22 @@ fn lab_of(name: &str) -> String {
     name.split('-').take(3).collect::<Vec<_>>().join("-")
 }
 
+/// Whether a lab, named as [`lab_of`] does, is to outlive its process.
+fn is_kept(lab: &str) -> bool {
+    Path::new(LABS_DIR).join(lab).join(KEPT).exists()
+}
+
 fn remove_stale() {
-    for name in names() {
-        let dead = owner_of(&name).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists());
-        if dead && !Path::new(KEPT_DIR).join(lab_of(&name)).exists() {
-            remove(&name);
-        }
+    let is_dead = |pid| !Path::new(&format!("/proc/{pid}")).exists();
+    let stale = |name: &String| owner_of(name).is_some_and(is_dead) && !is_kept(&lab_of(name));
+    remove_all(&names().filter(stale).collect::<Vec<_>>());
+}
+
+/// Removes namespaces and the directories of their labs.
+fn remove_all(names: &[String]) {
+    for name in names {
+        remove(name);
+        let _ = fs::remove_dir_all(Path::new(LABS_DIR).join(lab_of(name)));
     }
 }
 
@@ -359,10 +372,8 @@ fn tear_down_on_signal() {
         })
     });
     if let Ok(signal) = caught {
-        let names = alive().clone();
-        for name in names {
-            remove(&name);
-        }
+        let names: Vec<_> = alive().iter().cloned().collect();
+        remove_all(&names);
         std::process::exit(128 + signal as i32);
     }
 }

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
-use tempfile::TempDir;
 
 use crate::netns::Netns;
 use crate::peer::bird::Neighbor;
@@ -34,7 +33,7 @@ pub struct Shape {
 #[derive(Debug)]
 pub struct Topology {
     lab: String,
-    dir: TempDir,
+    dir: PathBuf,
     /// Clients outside.
     pub client: Netns,
     /// The top-of-rack router.
@@ -73,6 +72,12 @@ pub struct Pod {
     pub netns: Netns,
 }
 
+impl Drop for Topology {
+    fn drop(&mut self) {
+        netns::remove_dir(&self.lab);
+    }
+}
+
 /// A route as `ip -j` prints it: one gateway, or several in `nexthops`.
 #[derive(Deserialize)]
 struct Route {
@@ -93,7 +98,7 @@ impl Topology {
     /// Without root, or when the kernel lacks something: the error says which command failed.
     pub fn new(lab: &str, shape: Shape) -> Result<Self> {
         let mut topology = Self {
-            dir: tempfile::Builder::new().prefix("torline-lab-").tempdir()?,
+            dir: netns::make_dir(lab)?,
             client: machine(lab, "client")?,
             tor: machine(lab, "tor")?,
             host: machine(lab, "host")?,
@@ -132,7 +137,7 @@ impl Topology {
 
     /// A directory for files of this laboratory; it goes when the laboratory goes.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        &self.dir
     }
 
     /// All pods, node by node.
@@ -216,13 +221,12 @@ impl Topology {
             .map(drop)
     }
 
-    /// Leaves everything up when this process ends; returns the directory of files.
+    /// Leaves everything up when this process ends.
     ///
     /// # Errors
     /// When the mark that says so cannot be written.
-    pub fn keep(self) -> Result<PathBuf> {
-        netns::keep(&self.lab, self.dir.path())?;
-        Ok(self.dir.keep())
+    pub fn keep(self) -> Result<()> {
+        Ok(netns::keep(&self.lab)?)
     }
 
     fn build_outside(&self) -> Result<()> {

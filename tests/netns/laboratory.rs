@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use harness::machine;
 use harness::netns;
 use harness::netns::Netns;
 use harness::peer::bird::{Bird, NODE_ASN, Neighbor, TOR_ASN, tor_config};
@@ -18,6 +19,9 @@ use harness::wait;
 
 #[test]
 fn a_namespace_has_its_own_interfaces_and_its_own_sys() {
+    if !machine::can_test() {
+        return;
+    }
     let netns = Netns::new("own").unwrap();
     netns.ip("link add here type veth peer name there").unwrap();
     let mut links = netns.enter(|| {
@@ -33,6 +37,9 @@ fn a_namespace_has_its_own_interfaces_and_its_own_sys() {
 
 #[test]
 fn a_namespace_is_gone_with_its_processes_after_a_panic() {
+    if !machine::can_test() {
+        return;
+    }
     let netns = Netns::new("panic").unwrap();
     let name = netns.name().to_owned();
     let mut child = netns.start(Command::new("sleep").arg("60")).unwrap();
@@ -47,6 +54,9 @@ fn a_namespace_is_gone_with_its_processes_after_a_panic() {
 
 #[test]
 fn a_command_that_fails_says_what_it_said() {
+    if !machine::can_test() {
+        return;
+    }
     let netns = Netns::new("fail").unwrap();
     let error = netns
         .run(["ip", "link", "set", "nowhere", "up"])
@@ -59,6 +69,9 @@ fn a_command_that_fails_says_what_it_said() {
 
 #[test]
 fn a_client_reaches_every_pod_and_a_node_cut_off_is_cut_off() {
+    if !machine::can_test() {
+        return;
+    }
     let shape = Shape { nodes: 2, pods: 2 };
     let topology = Topology::new(&netns::next_lab(), shape).unwrap();
     for node in &topology.nodes {
@@ -92,6 +105,9 @@ fn reaches(from: &Netns, address: IpAddr) -> bool {
 
 #[test]
 fn a_thousand_connections_are_opened_kept_and_counted() {
+    if !machine::can_test() {
+        return;
+    }
     let netns = Netns::new("echo").unwrap();
     let _server = EchoServer::start(&netns, "pod", &[80]).unwrap();
     let client = Client::new(&netns).unwrap();
@@ -122,6 +138,9 @@ fn a_thousand_connections_are_opened_kept_and_counted() {
 
 #[test]
 fn a_connection_whose_server_is_gone_is_counted_as_broken() {
+    if !machine::can_test() {
+        return;
+    }
     let netns = Netns::new("gone").unwrap();
     let server = EchoServer::start(&netns, "pod", &[80]).unwrap();
     let client = Client::new(&netns).unwrap();
@@ -136,6 +155,9 @@ fn a_connection_whose_server_is_gone_is_counted_as_broken() {
 
 #[test]
 fn a_router_spreads_over_the_nodes_that_announce_an_address() {
+    if !machine::can_test() {
+        return;
+    }
     let shape = Shape { nodes: 2, pods: 2 };
     let topology = Topology::new(&netns::next_lab(), shape).unwrap();
     let serve = |pod: &Pod| EchoServer::start(&pod.netns, &pod.name, &[80]).unwrap();

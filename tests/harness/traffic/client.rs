@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -134,27 +133,25 @@ impl<'a> Client<'a> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let attempts = Arc::new(Mutex::new(Vec::new()));
+        let (stop, mut stopped) = oneshot::channel::<()>();
+        let done = Arc::clone(&attempts);
         let body = async move {
-            let (mut tick, mut tasks) = (tokio::time::interval(interval), JoinSet::new());
-            while !stopped.load(Ordering::Relaxed) {
-                tick.tick().await;
-                tasks.spawn(async move {
-                    let started = Instant::now();
-                    let opened = timeout(limit, Connection::open(target)).await;
-                    Attempt {
-                        started,
-                        succeeded: matches!(opened, Ok(Ok(_))),
-                    }
-                });
+            let mut tick = tokio::time::interval(interval);
+            loop {
+                tokio::select! {
+                    _ = tick.tick() => drop(tokio::spawn(attempt(target, limit, Arc::clone(&done)))),
+                    _ = &mut stopped => break,
+                }
             }
-            let mut attempts = tasks.join_all().await;
-            attempts.sort_by_key(|attempt| attempt.started);
-            attempts
         };
         let thread = netns.spawn(move || runtime.block_on(body))?;
-        Ok(Probe { stop, thread })
+        Ok(Probe {
+            attempts,
+            limit,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 
     fn all<T, F>(&self, attempts: impl IntoIterator<Item = F> + Send) -> Outcome<T>
@@ -271,34 +268,64 @@ fn block(number: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Connections tried in the background.
+/// Connections tried in the background, until dropped.
 #[derive(Debug)]
 pub struct Probe {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Vec<Attempt>>,
+    attempts: Arc<Mutex<Vec<Attempt>>>,
+    limit: Duration,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// One of them.
 #[derive(Clone, Copy, Debug)]
-pub struct Attempt {
-    /// When it began.
-    pub started: Instant,
-    /// Whether a pod greeted in time.
-    pub succeeded: bool,
+struct Attempt {
+    started: Instant,
+    succeeded: bool,
 }
 
 impl Probe {
-    /// Stops trying and returns all attempts, oldest first.
+    /// How long after `event` the last attempt began that failed; `None` if none did.
     ///
     /// # Errors
-    /// When the thread panicked.
-    pub fn stop(self) -> Result<Vec<Attempt>> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread
-            .join()
-            .ok()
-            .context("the probing thread panicked")
+    /// As long as it is not clear: when nothing that began in the last second before the newest success
+    /// failed, and failures of that second would be known, it is.
+    pub fn recovery(&self, event: Instant) -> Result<Option<Duration>> {
+        let settled = Duration::from_secs(1).max(self.limit * 2);
+        let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = |succeeded| {
+            let of_kind = attempts
+                .iter()
+                .filter(|attempt| attempt.succeeded == succeeded);
+            of_kind.map(|attempt| attempt.started).max()
+        };
+        let failure = last(false).filter(|started| *started > event);
+        let calm = last(true).context("no attempt succeeded")?;
+        let quiet = calm.saturating_duration_since(failure.unwrap_or(event));
+        ensure!(
+            quiet >= settled,
+            "new connections succeed since {quiet:?} only"
+        );
+        Ok(failure.map(|started| started - event))
     }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn attempt(target: SocketAddr, limit: Duration, done: Arc<Mutex<Vec<Attempt>>>) {
+    let started = Instant::now();
+    let opened = timeout(limit, Connection::open(target)).await;
+    let succeeded = matches!(opened, Ok(Ok(_)));
+    done.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(Attempt { started, succeeded });
 }
 
 /// How many greetings each pod gave.
