@@ -3,7 +3,7 @@
 //! Each test has a namespace with one veth pair, `eth0` and `wire`, and nothing at the far end.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -116,13 +116,17 @@ impl Bench {
     }
 
     fn command(&self, interface: &str) -> Result<Command> {
+        self.command_on(interface, &self.socket())
+    }
+
+    fn command_on(&self, interface: &str, socket: &Path) -> Result<Command> {
         let mut command = Command::new(binary()?);
         command
             .args(["run", "--node", "node-a", "--interface", interface])
             .args(["--kernel-vips", "no", "--slots", "65536", "--source"])
             .arg(format!("dir:{}", self.source().display()))
             .arg("--socket")
-            .arg(self.socket());
+            .arg(socket);
         Ok(command)
     }
 
@@ -259,10 +263,8 @@ fn a_program_of_somebody_else_is_named_and_stays() {
     let first = bench.start().unwrap();
     let before = bench.link().unwrap();
 
-    let mut second = bench.command("eth0").unwrap();
-    second
-        .arg("--socket")
-        .arg(bench.dir.path().join("second.sock"));
+    let socket = bench.dir.path().join("second.sock");
+    let mut second = bench.command_on("eth0", &socket).unwrap();
     second.args(["--health-port", "0"]);
     let message = refused(&bench.run(second).unwrap());
     assert!(
