@@ -282,7 +282,9 @@ fn a_second_agent_is_refused() {
     let _first = bench.start().unwrap();
     let message = refused(&bench.run(bench.command("eth0").unwrap()).unwrap());
     assert!(message.contains("another agent listens on"), "{message}");
-    assert!(bench.status().unwrap().in_sync);
+    bench
+        .wait_for("the first to go on", |status| status.in_sync)
+        .unwrap();
 }
 
 #[test]
