@@ -49,4 +49,6 @@ pub mod map {
     pub const FRONTEND_STATS: &str = "FRONTEND_STATS";
     /// Per-CPU array of `u64`, by [`crate::drop::DropReason`].
     pub const DROPS: &str = "DROPS";
+    /// Per-CPU array of one `u64`: when the next reply of the programs' own is due, see [`crate::limit`].
+    pub const REPLY_DUE: &str = "REPLY_DUE";
 }

@@ -15,4 +15,14 @@
 
 pub mod abi;
 pub mod addr;
+pub mod checksum;
+pub mod decide;
+pub mod drop;
+pub mod family;
+pub mod flow;
+pub mod frame;
+pub mod hash;
+pub mod limit;
 pub mod maps;
+pub mod rewrite;
+pub mod wire;

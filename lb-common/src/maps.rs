@@ -380,6 +380,8 @@ pub mod flow_state {
     pub const RESET: u16 = 1 << 3;
     /// The pod answered (UDP).
     pub const ANSWERED: u16 = 1 << 4;
+    /// The client answered the SYN-ACK; a half-open flow with it waits for room among the established.
+    pub const CONFIRMED: u16 = 1 << 5;
 }
 
 /// Per-CPU counters of one frontend.

@@ -1,1 +1,215 @@
-//! The command line.
+//! The command line. Standard output belongs to this module alone; logs go to standard error.
+//!
+//! Exit codes: 0 done, 1 refused or a check failed, 2 usage or environment.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+
+use crate::daemon::{KernelVips, Settings, Source};
+use crate::datapath::loader::AttachChoice;
+use crate::telemetry::{self, Format};
+
+mod dry_run;
+mod status;
+
+/// Where the agent listens for the command line.
+const DEFAULT_SOCKET: &str = "/run/torline/torline.sock";
+
+/// The usage error that clap has no words for, and every trouble with the environment.
+const ENVIRONMENT: u8 = 2;
+
+#[derive(Parser, Debug)]
+#[command(
+    name = "torline",
+    version,
+    about = "A load balancer for Kubernetes that forwards in XDP and announces by BGP, ARP and NDP.",
+    after_help = "Examples:
+  torline run --source dir:/etc/torline --node node-a --interface eth0
+  torline run --source dir:/etc/torline --node node-a --interface eth0 --dry-run
+  torline status
+  torline status --json | jq '.sessions[] | {peer, state}'"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the agent of this node.
+    Run(Run),
+    /// Show what the agent of this node does.
+    Status(Status),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  torline run --source dir:/etc/torline --node node-a --interface eth0
+      Serves the Services of the YAML files in /etc/torline.
+  torline run --source dir:/etc/torline --node node-a --interface eth0 --dry-run
+      Prints every map write and every BGP route, and touches nothing.")]
+struct Run {
+    /// Where Services, EndpointSlices, Nodes and MetalLB's objects come from: `dir:PATH`.
+    #[arg(long, value_name = "SOURCE", value_parser = parse_source)]
+    source: Source,
+    /// Name of this node, as its Node object has it.
+    #[arg(long, value_name = "NAME")]
+    node: String,
+    /// The interface that carries service traffic.
+    #[arg(long, value_name = "IF")]
+    interface: String,
+    /// Where in the receive path the program sits: in the driver, after it, or the best there is.
+    #[arg(long, value_name = "MODE", default_value = "auto", value_parser = attach_parser())]
+    attach: AttachChoice,
+    /// Whether this node's kernel serves the VIPs too, as kube-proxy makes it: what the programs
+    /// cannot handle then goes to the kernel instead of being dropped. `auto` looks for kube-proxy.
+    #[arg(long, value_name = "WHETHER", default_value = "auto", value_parser = kernel_vips_parser())]
+    kernel_vips: KernelVips,
+    /// Elements of the slot array, 8 bytes each; every frontend takes at least 100 per backend.
+    #[arg(long, value_name = "N", default_value_t = Settings::DEFAULT_SLOTS,
+          value_parser = clap::value_parser!(u32).range(1024..=1 << 28))]
+    slots: u32,
+    /// Socket for `torline status`.
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+    /// Loopback port of /healthz and /readyz; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = 17472)]
+    health_port: u16,
+    /// Print what would be done and exit.
+    #[arg(long)]
+    dry_run: bool,
+    /// How log lines are written.
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = format_parser())]
+    log_format: Format,
+}
+
+#[derive(Args, Debug)]
+struct Status {
+    /// Print one line of JSON.
+    #[arg(long)]
+    json: bool,
+    /// The agent's socket.
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+}
+
+/// Parses the arguments of the process and does what they say.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(arguments) => run(arguments),
+        Command::Status(arguments) => status::show(&arguments.socket, arguments.json),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where standard error is closed there is nobody to tell.
+            let _ = writeln!(io::stderr(), "torline: {error:#}");
+            ExitCode::from(ENVIRONMENT)
+        }
+    }
+}
+
+fn run(arguments: Run) -> anyhow::Result<()> {
+    telemetry::start(arguments.log_format)?;
+    let dry_run = arguments.dry_run;
+    let settings = Settings {
+        source: arguments.source,
+        node: arguments.node,
+        interface: arguments.interface,
+        attach: arguments.attach,
+        kernel_vips: arguments.kernel_vips,
+        slots: arguments.slots,
+        socket: arguments.socket,
+        health_port: arguments.health_port,
+    };
+    let runtime = tokio::runtime::Runtime::new()?;
+    if dry_run {
+        return dry_run::print_rehearsal(&runtime.block_on(crate::daemon::rehearse(&settings))?);
+    }
+    runtime.block_on(crate::daemon::run(settings))
+}
+
+/// Prints; a reader that has seen enough (`| head`) is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn parse_source(text: &str) -> Result<Source, String> {
+    match text.strip_prefix("dir:") {
+        Some(path) if !path.is_empty() => Ok(Source::Directory(PathBuf::from(path))),
+        _ => Err("want dir:PATH, a directory of YAML files".to_owned()),
+    }
+}
+
+fn attach_parser() -> impl TypedValueParser<Value = AttachChoice> {
+    PossibleValuesParser::new(["auto", "native", "generic"]).map(|text| match text.as_str() {
+        "native" => AttachChoice::Native,
+        "generic" => AttachChoice::Generic,
+        _ => AttachChoice::Auto,
+    })
+}
+
+fn kernel_vips_parser() -> impl TypedValueParser<Value = KernelVips> {
+    PossibleValuesParser::new(["auto", "yes", "no"]).map(|text| match text.as_str() {
+        "yes" => KernelVips::Yes,
+        "no" => KernelVips::No,
+        _ => KernelVips::Auto,
+    })
+}
+
+fn format_parser() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(["text", "json"]).map(|text| match text.as_str() {
+        "json" => Format::Json,
+        _ => Format::Text,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("torline").chain(arguments.split_whitespace()))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_needs_a_source_a_node_and_an_interface_only() {
+        let cli = parse("run --source dir:/etc/torline --node a --interface eth0").unwrap();
+        let Command::Run(run) = cli.command else {
+            panic!("not run");
+        };
+        assert_eq!(run.source, Source::Directory("/etc/torline".into()));
+        assert_eq!(run.attach, AttachChoice::Auto);
+        assert_eq!(run.kernel_vips, KernelVips::Auto);
+        assert_eq!(run.socket, PathBuf::from(DEFAULT_SOCKET));
+        assert_eq!(run.health_port, 17472);
+        assert!(!run.dry_run);
+        assert!(parse("run --node a --interface eth0").is_err());
+    }
+
+    #[test]
+    fn a_source_says_of_what_kind_it_is() {
+        let error = parse("run --source /etc/torline --node a --interface eth0").unwrap_err();
+        assert!(error.to_string().contains("want dir:PATH"), "{error}");
+    }
+
+    #[test]
+    fn usage_errors_exit_with_2() {
+        let error = parse("run --attach sideways").unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+    }
+}

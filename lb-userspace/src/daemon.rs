@@ -1,1 +1,301 @@
 //! The composition root: builds adapters, starts tasks, stops them in order.
+//!
+//! Start: everything that can be refused is refused before a packet is touched, in the order in which a
+//! person would want to hear it. Stop: the first signal withdraws the routes and closes the sessions, so
+//! that routers send elsewhere, and then takes the programs off; a second signal exits at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, bail};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::datapath::loader::{self, AttachChoice};
+use crate::datapath::{object, privilege};
+use crate::k8s::directory::watch::Watch;
+use crate::model::intent::{Finding, Intent};
+use crate::net::{kernel_vips, netlink, unix_http};
+use crate::plan;
+use crate::plan::layout::{Capacity, Layout, Plan};
+use crate::tasks::control::{self, Desired};
+use crate::tasks::datapath::{Datapath, Inputs};
+use crate::tasks::neighbor::{self, Neighbor};
+use crate::tasks::report::Report;
+use crate::tasks::sessions::Sessions;
+use crate::tasks::source::{Snapshot, Source as WatchedSource};
+use crate::tasks::{admin, health, sweep};
+use crate::telemetry::chain;
+
+/// Where objects come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// YAML files in a directory.
+    Directory(PathBuf),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(path) => write!(f, "dir:{}", path.display()),
+        }
+    }
+}
+
+/// Whether this node's kernel serves the VIPs too.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum KernelVips {
+    /// Look whether kube-proxy runs here.
+    #[default]
+    Auto,
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+}
+
+impl KernelVips {
+    fn are_served(self) -> bool {
+        match self {
+            Self::Auto => kernel_vips::are_served(),
+            Self::Yes => true,
+            Self::No => false,
+        }
+    }
+}
+
+/// What the command line says.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Settings {
+    /// Where objects come from.
+    pub source: Source,
+    /// Name of this node.
+    pub node: String,
+    /// The compute port.
+    pub interface: String,
+    /// How to attach.
+    pub attach: AttachChoice,
+    /// Whether the kernel serves the VIPs too.
+    pub kernel_vips: KernelVips,
+    /// Elements of the slot array.
+    pub slots: u32,
+    /// Socket of the admin API.
+    pub socket: PathBuf,
+    /// Loopback port of the health checks; 0 for none.
+    pub health_port: u16,
+}
+
+impl Settings {
+    /// Room for 4,096 Services of ten backends at the usual 1,024 slots; 32 MiB.
+    pub const DEFAULT_SLOTS: u32 = 1 << 22;
+
+    fn directory(&self) -> &PathBuf {
+        let Source::Directory(path) = &self.source;
+        path
+    }
+
+    fn context(&self) -> plan::Context {
+        plan::Context {
+            node: self.node.clone(),
+            interface: self.interface.clone(),
+        }
+    }
+
+    fn layout(&self) -> plan::layout::Settings {
+        plan::layout::Settings {
+            kernel_knows_vips: self.kernel_vips.are_served(),
+            reject_unserved: true,
+        }
+    }
+}
+
+/// What would be done.
+#[derive(Debug)]
+pub struct Rehearsal {
+    /// What this node is to do.
+    pub intent: Intent,
+    /// The writes, in their order.
+    pub plan: Plan,
+    /// What is wrong with the objects.
+    pub findings: BTreeSet<Finding>,
+}
+
+/// Reads the source once and says what would be done, to empty maps.
+///
+/// # Errors
+/// The source or netlink cannot be read.
+pub async fn rehearse(settings: &Settings) -> anyhow::Result<Rehearsal> {
+    let (netlink, _changes) = netlink::connect()?;
+    let view = neighbor::look(&netlink, &settings.interface).await?;
+    if view.segment.ifindex == 0 {
+        warn!(
+            interface = settings.interface,
+            "there is no such interface here: no node can be reached by it"
+        );
+    }
+    let snapshot = WatchedSource::open(settings.directory())?.read();
+    let Desired {
+        intent, findings, ..
+    } = Desired::of(&snapshot, &settings.context());
+    let layout = Layout::new(Capacity {
+        slots: settings.slots,
+        ..Capacity::default()
+    });
+    let (plan, _) = layout.plan(&intent.dataplane, &view.segment, settings.layout());
+    Ok(Rehearsal {
+        intent,
+        plan,
+        findings,
+    })
+}
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Something is missing or in the way; nothing was changed then.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let source = WatchedSource::open(settings.directory())?;
+    let watch = Watch::open(settings.directory())?;
+    privilege::check()?;
+    let (netlink, changes) = netlink::connect()?;
+    let Some(link) = netlink.link(&settings.interface).await? else {
+        bail!(
+            "there is no interface {}; `ip -br link` lists those there are",
+            settings.interface
+        );
+    };
+    if link.mac.is_none() {
+        bail!(
+            "{} is no Ethernet interface; Torline forwards on Ethernet only",
+            link.name
+        );
+    }
+    let listener = unix_http::Listener::bind(&settings.socket)?;
+    let health = match settings.health_port {
+        0 => None,
+        port => Some(health::bind(port).await?),
+    };
+    let object = object::embedded().context(
+        "this binary was built without its kernel programs; build it with `cargo xtask build`",
+    )?;
+    let mut loaded = loader::load(object, settings.slots)?;
+    let attached = loaded.attachment.attach_ingress(
+        &link.name,
+        link.index,
+        settings.attach,
+        link.xdp_program,
+    )?;
+    if let Some(reason) = &attached.fallback {
+        warn!(
+            "{}; running in generic mode, which is several times slower",
+            chain(reason)
+        );
+    }
+    info!(
+        interface = link.name,
+        ifindex = link.index,
+        mode = %attached.mode,
+        program = attached.program,
+        "attached"
+    );
+
+    let view = neighbor::look(&netlink, &settings.interface).await?;
+    let (snapshot_out, snapshots) = watch::channel(Snapshot::default());
+    let (desired_out, desired) = watch::channel(Arc::new(Desired::default()));
+    let (segment_out, segment) = watch::channel(view.segment);
+    let (egress_out, egress) = watch::channel(view.egress);
+    let (programmed_out, programmed) = watch::channel(None);
+    let (book_out, book) = watch::channel(BTreeMap::new());
+    let (stop_sessions, sessions_stop) = oneshot::channel();
+
+    let report = Report {
+        node: settings.node.clone(),
+        source: settings.source.to_string(),
+        interface: settings.interface.clone(),
+        snapshots: snapshots.clone(),
+        desired: desired.clone(),
+        programmed: programmed.clone(),
+        sessions: book,
+        counters: loaded.counters,
+        map_bytes: loaded.map_bytes,
+    };
+    let datapath = Datapath::new(
+        loaded.tables,
+        loaded.attachment,
+        Layout::new(loaded.capacity),
+        settings.layout(),
+        settings.attach,
+        (attached, link.index),
+    );
+    let inputs = Inputs {
+        desired: desired.clone(),
+        segment,
+        egress,
+    };
+
+    let mut tasks = JoinSet::new();
+    let state = source.state_file();
+    tasks.spawn(control::run(
+        settings.context(),
+        state,
+        snapshots,
+        desired_out,
+    ));
+    tasks.spawn(source.run(watch, snapshot_out));
+    tasks.spawn(Neighbor::new(netlink, settings.interface.clone()).run(
+        changes,
+        desired,
+        segment_out,
+        egress_out,
+    ));
+    tasks.spawn(datapath.run(inputs, programmed_out));
+    tasks.spawn(sweep::run(loaded.flows));
+    tasks.spawn(admin::run(listener, Arc::new(report)));
+    if let Some(health) = health {
+        tasks.spawn(health::run(health, programmed.clone()));
+    }
+    let sessions = tokio::spawn(Sessions::new(book_out).run(programmed, sessions_stop));
+
+    let outcome = tokio::select! {
+        () = signals.next() => Ok(()),
+        ended = tasks.join_next() => Err(anyhow!("a task of the agent ended: {ended:?}")),
+    };
+    info!("stopping: routes are withdrawn; a second signal exits at once");
+    // A session task that is gone has nothing to stop.
+    let _ = stop_sessions.send(());
+    tokio::select! {
+        _ = sessions => {}
+        () = signals.next() => warn!("second signal: peers are not told"),
+    }
+    // The programs go with the task that owns them.
+    tasks.shutdown().await;
+    info!("stopped");
+    outcome
+}
+
+/// The signals that stop the agent.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,1 +1,24 @@
 //! Kubernetes and MetalLB objects: where they come from and how they become the model.
+//!
+//! ```text
+//! file text ─▶ document ─▶ tree ─▶ object ─▶ convert ─▶ index ─▶ model::cluster::Cluster
+//!             (directory reads)     ▲
+//!                 watched objects ──┘
+//! ```
+//!
+//! `directory` reads YAML files, [`document`] cuts them into objects and [`tree`] keeps the line of
+//! every field. From [`object::Object`] on nothing knows about files: a watch of an API server
+//! feeds the same [`index::Index`]. [`state`] keeps what an API server would keep for a directory.
+//!
+//! Invariants
+//! - A type of `k8s-openapi` or of [`api`] never leaves this module.
+//! - Whatever is wrong with an object becomes a finding; it never takes a good object down.
+
+pub mod api;
+pub mod convert;
+pub mod directory;
+pub mod document;
+pub mod index;
+pub mod object;
+pub mod state;
+pub mod tree;

@@ -4,3 +4,5 @@ pub mod cluster;
 pub mod intent;
 pub mod name;
 pub mod segment;
+pub mod session_status;
+pub mod status;

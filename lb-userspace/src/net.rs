@@ -1,1 +1,8 @@
 //! Thin adapters to the kernel's network: sockets, netlink, the clock.
+
+pub mod bgp_socket;
+pub mod clock;
+pub mod kernel_vips;
+pub mod netlink;
+mod tcp_md5;
+pub mod unix_http;

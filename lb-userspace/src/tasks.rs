@@ -1,1 +1,29 @@
 //! The long-lived tasks of the agent.
+//!
+//! ```text
+//!  DIR ──inotify──▶ source ──Snapshot──▶ control ──Desired──▶ datapath ──▶ maps, programs
+//!       ◀─status.yaml──────────────────────┘          │       ▲      │
+//!                                                     ▼       │      │ Programmed
+//!  kernel ◀─netlink─▶ neighbor ◀── addresses of peers ┘       │      ▼
+//!                        └────── Segment, egress interfaces ──┘   sessions ──▶ bgp, one per peer
+//!                                                                    │           │
+//!  maps ◀── sweep                 health ◀── Programmed              ▼           ▼
+//!  counters ──────────────────▶ admin ◀── everything above ◀── SessionStatus ────┘
+//! ```
+//!
+//! Every arrow with a name is a `watch` channel: the newest value counts, a slow reader skips what was
+//! overtaken, and nothing can fill up. No task waits for another but `sessions`, which announces what
+//! `datapath` has programmed and nothing else.
+//!
+//! A task ends when its inputs are gone, or when the daemon drops it; each can be dropped at any await.
+
+pub mod admin;
+pub mod bgp;
+pub mod control;
+pub mod datapath;
+pub mod health;
+pub mod neighbor;
+pub mod report;
+pub mod sessions;
+pub mod source;
+pub mod sweep;

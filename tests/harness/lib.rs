@@ -1,1 +1,14 @@
-//! Test harness.
+//! What tests that need root share: namespaces, topologies, routers, traffic, agents.
+
+pub mod agent;
+pub mod cluster;
+pub mod machine;
+pub mod netns;
+mod pass;
+pub mod peer;
+pub mod process;
+pub mod source;
+pub mod tables;
+pub mod topology;
+pub mod traffic;
+pub mod wait;

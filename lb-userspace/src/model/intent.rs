@@ -26,6 +26,8 @@ pub struct Intent {
 /// What the programs are to do.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct DataplaneIntent {
+    /// Name of this node; backends on it are local.
+    pub node: String,
     /// Key of the flow hash.
     pub flow_key: [u8; 32],
     /// (VIP, port, protocol) and the backends behind it.
@@ -158,6 +160,8 @@ pub struct ServiceState {
     pub pool: Option<String>,
     /// Why it has no address, or why it keeps one that it should not have.
     pub allocation_error: Option<String>,
+    /// Number of slots of its frontends, to be kept with the addresses; absent while it has none.
+    pub table_length: Option<u32>,
     /// Frontends of the Service.
     pub frontends: Vec<FrontendName>,
     /// BGPPeers it is announced to by this node.

@@ -1,0 +1,185 @@
+//! The forwarding decision: what becomes of a packet, without touching it.
+//!
+//! [`ingress`] judges a packet that came in on the compute port, [`egress`] one that is about to leave.
+//! `service` steers and delivers, `owner` keeps the flows of this node, `vip` deals with what no frontend
+//! serves, `neighbor` answers ARP and neighbour discovery, `egress` finds the flow of a reply.
+//!
+//! Both are generic over the packet and the tables, so that host tests run what the kernel runs. They
+//! write flow entries and counters through `Tables`; the packet itself is rewritten by
+//! [`crate::rewrite`], as the verdict says.
+
+mod egress;
+mod neighbor;
+mod owner;
+mod service;
+mod tables;
+mod vip;
+
+pub use egress::{EgressVerdict, SourceTranslation, egress};
+pub use tables::{FamilyTables, Tables};
+
+use crate::addr::{AddrWords, Be16, Be32};
+use crate::drop::DropReason;
+use crate::family::{Family, Version};
+use crate::frame::Frame;
+use crate::maps::{Config, MacKey};
+use crate::wire::eth::{EthHeader, ether_type};
+use crate::wire::tcp::TcpHeader;
+use crate::wire::{IpHeader, ipv4, ipv6};
+
+/// What becomes of a packet that came in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// The kernel gets it, untouched.
+    Pass,
+    /// It ends here.
+    Drop(DropReason),
+    /// It goes out where it came in, to another node.
+    Forward(Forward),
+    /// The kernel gets it, addressed to a pod.
+    Deliver(Delivery),
+    /// What is left of it after the rewrite goes back to its sender.
+    Reply(Reply),
+}
+
+/// A hop on the segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Forward {
+    /// IP version.
+    pub version: Version,
+    /// Where the IP header begins.
+    pub network: usize,
+    /// Destination and source MAC.
+    pub ethernet: [Be32; 3],
+}
+
+/// A translation of the destination.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Delivery {
+    /// IP version.
+    pub version: Version,
+    /// Where the IP header begins.
+    pub network: usize,
+    /// Where the TCP or UDP header begins.
+    pub transport: usize,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Address of the pod.
+    pub address: AddrWords,
+    /// Port of the pod.
+    pub port: Be16,
+}
+
+/// A packet made from the one that came in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reply {
+    /// Destination MAC.
+    pub destination: MacKey,
+    /// Source MAC.
+    pub source: MacKey,
+    /// Where the payload of the Ethernet frame begins.
+    pub network: usize,
+    /// What it says.
+    pub kind: ReplyKind,
+}
+
+/// What a reply says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReplyKind {
+    /// An ARP reply to the request in the frame.
+    Arp,
+    /// A neighbour advertisement for the solicitation in the frame.
+    Advertisement,
+    /// An ICMP or ICMPv6 echo reply to the request in the frame.
+    Echo {
+        /// IP version.
+        version: Version,
+        /// Where the ICMP header begins.
+        transport: usize,
+    },
+    /// A TCP reset, as if from the VIP.
+    Reset {
+        /// IP version.
+        version: Version,
+        /// The segment.
+        segment: TcpHeader,
+    },
+}
+
+/// A packet, as far as it was read.
+struct Packet<'a, F: ?Sized, T, A: Family> {
+    frame: &'a F,
+    tables: &'a T,
+    config: &'a Config,
+    ethernet: EthHeader,
+    header: IpHeader<A>,
+}
+
+/// Decides what becomes of a frame that came in on the compute port.
+#[inline(always)]
+pub fn ingress<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict {
+    let Some(ethernet) = EthHeader::read(frame) else {
+        return Verdict::Pass;
+    };
+    let Some(config) = tables.config() else {
+        return Verdict::Pass;
+    };
+    match ethernet.ether_type {
+        ether_type::IPV4 => match ipv4::read(frame, ethernet.payload) {
+            Some(header) => Packet {
+                frame,
+                tables,
+                config,
+                ethernet,
+                header,
+            }
+            .ingress(),
+            None => Verdict::Pass,
+        },
+        ether_type::IPV6 => match ipv6::read(frame, ethernet.payload) {
+            Some(header) => {
+                let packet = Packet {
+                    frame,
+                    tables,
+                    config,
+                    ethernet,
+                    header,
+                };
+                packet
+                    .answer_solicitation()
+                    .unwrap_or_else(|| packet.ingress())
+            }
+            None => Verdict::Pass,
+        },
+        ether_type::ARP => neighbor::answer_arp(frame, tables, config, &ethernet),
+        _ => Verdict::Pass,
+    }
+}
+
+impl<F: Frame + ?Sized, T, A: Family> Packet<'_, F, T, A> {
+    /// Address of the compute port.
+    #[inline(always)]
+    fn own_mac(&self) -> MacKey {
+        own_mac(self.config)
+    }
+
+    /// A reply to whoever sent the frame.
+    #[inline(always)]
+    fn reply(&self, kind: ReplyKind) -> Verdict {
+        Verdict::Reply(Reply {
+            destination: self.ethernet.source,
+            source: self.own_mac(),
+            network: self.header.offset,
+            kind,
+        })
+    }
+}
+
+#[inline(always)]
+fn own_mac(config: &Config) -> MacKey {
+    MacKey {
+        head: config.mac_head,
+        tail: config.mac_tail,
+        zero: 0,
+    }
+}

@@ -1,0 +1,184 @@
+//! Replies: the flow whose pod a packet comes from.
+
+use crate::addr::{AddrWords, Be16};
+use crate::decide::owner::{live_flow, touch};
+use crate::decide::{FamilyTables, Tables};
+use crate::family::{Endpoints, Family, Version};
+use crate::flow::FlowTable;
+use crate::frame::Frame;
+use crate::maps::{Flow, flow_direction, flow_state};
+use crate::wire::eth::{EthHeader, ether_type};
+use crate::wire::tcp::{TcpHeader, flags};
+use crate::wire::{IpHeader, ipv4, ipv6, protocol, udp};
+
+/// What becomes of a packet that is about to leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EgressVerdict {
+    /// It leaves untouched.
+    Pass,
+    /// It leaves as if from the VIP.
+    Translate(SourceTranslation),
+}
+
+/// A translation of the source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SourceTranslation {
+    /// IP version.
+    pub version: Version,
+    /// Where the IP header begins.
+    pub network: usize,
+    /// Where the TCP or UDP header begins.
+    pub transport: usize,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Address of the pod.
+    pub old_address: AddrWords,
+    /// Port of the pod.
+    pub old_port: Be16,
+    /// The VIP.
+    pub address: AddrWords,
+    /// Port of the frontend.
+    pub port: Be16,
+}
+
+/// Decides what becomes of a frame that is about to leave.
+///
+/// Its lengths are not judged: what leaves may be a train of segments that the driver is to cut.
+#[inline(always)]
+pub fn egress<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> EgressVerdict {
+    let Some(ethernet) = EthHeader::read(frame) else {
+        return EgressVerdict::Pass;
+    };
+    let translation =
+        match ethernet.ether_type {
+            ether_type::IPV4 => ipv4::read(frame, ethernet.payload)
+                .and_then(|header| translate(frame, tables, &header)),
+            ether_type::IPV6 => ipv6::read(frame, ethernet.payload)
+                .and_then(|header| translate(frame, tables, &header)),
+            _ => None,
+        };
+    translation.map_or(EgressVerdict::Pass, EgressVerdict::Translate)
+}
+
+#[inline(always)]
+fn translate<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family>(
+    frame: &F,
+    tables: &T,
+    header: &IpHeader<A>,
+) -> Option<SourceTranslation> {
+    let is_tcp = header.protocol == protocol::TCP;
+    if header.fragment || !(is_tcp || header.protocol == protocol::UDP) {
+        return None;
+    }
+    let (source_port, destination_port) = udp::ports(frame, header.payload)?;
+    let ends = Endpoints {
+        source: header.source,
+        destination: header.destination,
+        source_port,
+        destination_port,
+    };
+    let key = A::flow_key(&ends, header.protocol, flow_direction::REVERSE);
+    let flow = if is_tcp {
+        let segment = TcpHeader::read(frame, header.payload)?;
+        match live_flow::<T, A>(tables, FlowTable::Established, &key) {
+            Some(flow) => {
+                follow::<T, A>(tables, FlowTable::Established, &ends, &flow, &segment);
+                flow
+            }
+            None => {
+                let flow = live_flow::<T, A>(tables, FlowTable::HalfOpen, &key)?;
+                follow::<T, A>(tables, FlowTable::HalfOpen, &ends, &flow, &segment);
+                flow
+            }
+        }
+    } else {
+        let flow = live_flow::<T, A>(tables, FlowTable::Udp, &key)?;
+        refresh::<T, A>(
+            tables,
+            FlowTable::Udp,
+            &ends,
+            &flow,
+            flow_state::ANSWERED,
+            protocol::UDP,
+        );
+        flow
+    };
+    Some(SourceTranslation {
+        version: A::VERSION,
+        network: header.offset,
+        transport: header.payload,
+        protocol: header.protocol,
+        old_address: A::to_words(header.source),
+        old_port: source_port,
+        address: flow.addr,
+        port: flow.port,
+    })
+}
+
+/// What a segment from the pod does to its flow.
+#[inline(always)]
+fn follow<T: Tables + FamilyTables<A>, A: Family>(
+    tables: &T,
+    table: FlowTable,
+    ends: &Endpoints<A::Address>,
+    flow: &Flow,
+    segment: &TcpHeader,
+) {
+    if table == FlowTable::HalfOpen && segment.has(flags::SYN | flags::ACK) {
+        let key = forward_key::<A>(ends, flow, protocol::TCP);
+        FamilyTables::<A>::with_flow(tables, table, &key, |forward| {
+            forward.sequence = segment.sequence;
+            forward.state |= flow_state::SYN_ACK_SEEN;
+        });
+    }
+    let fin = if segment.has(flags::FIN) {
+        flow_state::POD_FIN
+    } else {
+        0
+    };
+    let reset = if segment.has(flags::RST) {
+        flow_state::RESET
+    } else {
+        0
+    };
+    refresh::<T, A>(tables, table, ends, flow, fin | reset, protocol::TCP);
+}
+
+#[inline(always)]
+fn refresh<T: Tables + FamilyTables<A>, A: Family>(
+    tables: &T,
+    table: FlowTable,
+    ends: &Endpoints<A::Address>,
+    flow: &Flow,
+    state: u16,
+    ip_protocol: u8,
+) {
+    let now = tables.now_seconds();
+    if flow.seen != now || state & !flow.state != 0 {
+        let reverse_key = A::flow_key(ends, ip_protocol, flow_direction::REVERSE);
+        touch::<T, A>(tables, table, &reverse_key, state, now);
+        touch::<T, A>(
+            tables,
+            table,
+            &forward_key::<A>(ends, flow, ip_protocol),
+            state,
+            now,
+        );
+    }
+}
+
+/// Key of the entry that the client's packets find, told from the pod's.
+#[inline(always)]
+fn forward_key<A: Family>(
+    ends: &Endpoints<A::Address>,
+    reverse: &Flow,
+    ip_protocol: u8,
+) -> A::FlowKey {
+    let ends = Endpoints {
+        source: ends.destination,
+        destination: A::from_words(&reverse.addr),
+        source_port: ends.destination_port,
+        destination_port: reverse.port,
+    };
+    A::flow_key(&ends, ip_protocol, flow_direction::FORWARD)
+}

@@ -1,0 +1,68 @@
+//! What the decision needs of the maps.
+
+use crate::drop::DropReason;
+use crate::family::{Family, V4, V6};
+use crate::flow::FlowTable;
+use crate::limit;
+use crate::maps::{Backend, Config, Flow, Frontend, FrontendStats, MacKey, Node, Slot, Vip};
+
+/// The maps of one address family.
+pub trait FamilyTables<A: Family> {
+    /// What a (VIP, port, protocol) leads to.
+    fn frontend(&self, key: &A::FrontendKey) -> Option<Frontend>;
+    /// What this node does for an address.
+    fn vip(&self, address: &A::Address) -> Option<Vip>;
+    /// Reads or changes a flow entry in place.
+    fn with_flow<R>(
+        &self,
+        table: FlowTable,
+        key: &A::FlowKey,
+        access: impl FnOnce(&mut Flow) -> R,
+    ) -> Option<R>;
+    /// Writes a flow entry; false if the table has no room.
+    fn insert_flow(&self, table: FlowTable, key: &A::FlowKey, flow: &Flow) -> bool;
+    /// Removes a flow entry, if there is one.
+    fn remove_flow(&self, table: FlowTable, key: &A::FlowKey);
+}
+
+/// The maps.
+pub trait Tables: FamilyTables<V4> + FamilyTables<V6> {
+    /// The configuration.
+    fn config(&self) -> Option<&Config>;
+    /// A slot.
+    fn slot(&self, index: u32) -> Option<Slot>;
+    /// A backend, in use or not.
+    fn backend(&self, index: u32) -> Option<&Backend>;
+    /// A node.
+    fn node(&self, number: u32) -> Option<&Node>;
+    /// Whether a MAC is a peer's.
+    fn is_peer(&self, mac: &MacKey) -> bool;
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    fn now(&self) -> u64;
+    /// Counts a packet that was not served, or served with a reservation.
+    fn count_drop(&self, reason: DropReason);
+    /// Adds to the counters of a frontend.
+    fn count_frontend(&self, id: u32, more: &FrontendStats);
+    /// Reads or changes when this CPU's next own reply is due.
+    fn with_reply_due<R>(&self, access: impl FnOnce(&mut u64) -> R) -> Option<R>;
+
+    /// `CLOCK_MONOTONIC`, seconds.
+    #[inline(always)]
+    fn now_seconds(&self) -> u32 {
+        (self.now() / 1_000_000_000) as u32
+    }
+
+    /// Whether one more reply of our own is within the budget.
+    #[inline(always)]
+    fn admit_reply(&self) -> bool {
+        let now = self.now();
+        let admitted = self.with_reply_due(|due| match limit::admit(*due, now) {
+            Some(next) => {
+                *due = next;
+                true
+            }
+            None => false,
+        });
+        admitted == Some(true)
+    }
+}

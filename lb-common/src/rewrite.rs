@@ -1,0 +1,151 @@
+//! Applies a verdict to the bytes of a packet.
+//!
+//! Golden bytes of every reply are in the tests of the programs; here is what they have in common.
+
+use crate::addr::{AddrWords, Be16};
+use crate::checksum::{Difference, Sum};
+use crate::decide::{Delivery, Forward, Reply, ReplyKind, SourceTranslation};
+use crate::family::{Family, V4, Version};
+use crate::frame::FrameMut;
+use crate::wire::tcp::TcpHeader;
+use crate::wire::{arp, eth, icmp, ipv4, ipv6, ndp, protocol, tcp, udp};
+
+/// TTL and hop limit of packets made here.
+const TTL: u8 = 64;
+
+/// Port fields of TCP and UDP.
+const SOURCE_PORT: usize = 0;
+const DESTINATION_PORT: usize = 2;
+
+/// Sends the packet on to another node. `None` if the frame is too short, here and below.
+#[inline(always)]
+pub fn forward<F: FrameMut + ?Sized>(frame: &mut F, hop: &Forward) -> Option<()> {
+    match hop.version {
+        Version::V4 => ipv4::forward(frame, hop.network, None).map(drop)?,
+        Version::V6 => ipv6::forward(frame, hop.network, None).map(drop)?,
+    }
+    eth::write_words(frame, hop.ethernet)
+}
+
+/// Addresses the packet to a pod.
+#[inline(always)]
+pub fn deliver<F: FrameMut + ?Sized>(frame: &mut F, delivery: &Delivery) -> Option<()> {
+    let outside = match delivery.version {
+        Version::V4 => {
+            let new = V4::from_words(&delivery.address);
+            let old = ipv4::forward(frame, delivery.network, Some(new))?;
+            Difference::ZERO.replace32(old, new)
+        }
+        Version::V6 => {
+            let new = delivery.address;
+            let old = ipv6::forward(frame, delivery.network, Some(new))?;
+            replace_words(old, new)
+        }
+    };
+    if delivery.protocol == protocol::UDP {
+        udp::translate::<F, DESTINATION_PORT>(frame, delivery.transport, delivery.port, outside)
+    } else {
+        tcp::translate::<F, DESTINATION_PORT>(frame, delivery.transport, delivery.port, outside)
+    }
+}
+
+/// Makes the packet come from the VIP.
+///
+/// The kernel's program does the same with helpers that keep partial checksums right; this is for packets
+/// whose checksums are whole.
+#[inline(always)]
+pub fn translate_source<F: FrameMut + ?Sized>(
+    frame: &mut F,
+    translation: &SourceTranslation,
+) -> Option<()> {
+    let outside = match translation.version {
+        Version::V4 => {
+            let new = V4::from_words(&translation.address);
+            let old = ipv4::translate_source(frame, translation.network, new)?;
+            Difference::ZERO.replace32(old, new)
+        }
+        Version::V6 => {
+            let new = translation.address;
+            let old = ipv6::translate_source(frame, translation.network, new)?;
+            replace_words(old, new)
+        }
+    };
+    let (transport, port) = (translation.transport, translation.port);
+    if translation.protocol == protocol::UDP {
+        udp::translate::<F, SOURCE_PORT>(frame, transport, port, outside)
+    } else {
+        tcp::translate::<F, SOURCE_PORT>(frame, transport, port, outside)
+    }
+}
+
+/// Length that the frame must have before [`reply`] writes it; `None` if it is to stay.
+#[inline(always)]
+pub const fn reply_length(reply: &Reply) -> Option<usize> {
+    match reply.kind {
+        ReplyKind::Arp | ReplyKind::Echo { .. } => None,
+        ReplyKind::Advertisement => Some(reply.network + ipv6::LENGTH + ndp::ADVERTISEMENT_LENGTH),
+        ReplyKind::Reset {
+            version: Version::V4,
+            ..
+        } => Some(reply.network + ipv4::LENGTH + tcp::LENGTH),
+        ReplyKind::Reset {
+            version: Version::V6,
+            ..
+        } => Some(reply.network + ipv6::LENGTH + tcp::LENGTH),
+    }
+}
+
+/// Makes the packet the reply to itself; its length must be [`reply_length`].
+#[inline(always)]
+pub fn reply<F: FrameMut + ?Sized>(frame: &mut F, reply: &Reply) -> Option<()> {
+    eth::write(frame, reply.destination, reply.source)?;
+    match &reply.kind {
+        ReplyKind::Arp => arp::answer(frame, reply.network, reply.source),
+        ReplyKind::Advertisement => ndp::answer(frame, reply.network, reply.source),
+        ReplyKind::Echo { version, transport } => {
+            match version {
+                Version::V4 => ipv4::turn(frame, reply.network, TTL)?,
+                Version::V6 => ipv6::turn(frame, reply.network, TTL)?,
+            }
+            icmp::answer_echo(frame, *transport)
+        }
+        ReplyKind::Reset {
+            version: Version::V4,
+            segment,
+        } => {
+            let addresses = ipv4::answer(frame, reply.network, TTL, protocol::TCP, tcp::LENGTH)?;
+            write_segment(frame, reply.network + ipv4::LENGTH, segment, addresses)
+        }
+        ReplyKind::Reset {
+            version: Version::V6,
+            segment,
+        } => {
+            let addresses = ipv6::answer(frame, reply.network, TTL, protocol::TCP, tcp::LENGTH)?;
+            write_segment(frame, reply.network + ipv6::LENGTH, segment, addresses)
+        }
+    }
+}
+
+#[inline(always)]
+fn write_segment<F: FrameMut + ?Sized>(
+    frame: &mut F,
+    offset: usize,
+    segment: &TcpHeader,
+    addresses: Sum,
+) -> Option<()> {
+    let pseudo_header = addresses
+        .add16(Be16::new(protocol::TCP as u16))
+        .add16(Be16::new(tcp::LENGTH as u16));
+    segment.write(frame, offset, pseudo_header)
+}
+
+#[inline(always)]
+fn replace_words(old: AddrWords, new: AddrWords) -> Difference {
+    let [a, b, c, d] = old;
+    let [e, f, g, h] = new;
+    Difference::ZERO
+        .replace32(a, e)
+        .replace32(b, f)
+        .replace32(c, g)
+        .replace32(d, h)
+}

@@ -1,0 +1,291 @@
+//! `torline status`: asks the agent, prints tables.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::Context;
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, ContentArrangement, Table};
+
+use super::print;
+use crate::model::status::{
+    FindingStatus, FrontendStatus, NodeStatus, ServiceStatus, SessionReport, Status,
+};
+use crate::net::unix_http;
+
+/// Prints the agent's status, for people or as one line of JSON.
+pub(super) fn show(socket: &Path, json: bool) -> anyhow::Result<()> {
+    let body = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(unix_http::get(socket, "/v1/status"))
+        .with_context(|| {
+            format!(
+                "no agent answers on {}; is `torline run` running, with the same --socket?",
+                socket.display()
+            )
+        })?;
+    let status: Status = serde_json::from_slice(&body)
+        .context("the agent's answer is not understood; is it of another version?")?;
+    print(&if json {
+        serde_json::to_string(&status)? + "\n"
+    } else {
+        render(&status)
+    })
+}
+
+/// The tables, each left out where it would be empty.
+fn render(status: &Status) -> String {
+    let mut text = head(status);
+    for (title, table) in [
+        ("services", services(&status.services)),
+        ("backends", backends(&status.frontends)),
+        ("traffic", traffic(&status.frontends)),
+        ("sessions", sessions(&status.sessions)),
+        ("nodes", nodes(&status.nodes)),
+        ("findings", findings(&status.findings)),
+    ] {
+        if !table.is_empty() {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\n{title}\n");
+            for line in table.lines() {
+                let _ = writeln!(text, "  {}", line.trim_end());
+            }
+        }
+    }
+    text
+}
+
+fn head(status: &Status) -> String {
+    let sync = if status.in_sync {
+        "in sync"
+    } else {
+        "NOT in sync"
+    };
+    let drops = if status.drops.is_empty() {
+        "none".to_owned()
+    } else {
+        let each: Vec<_> = status
+            .drops
+            .iter()
+            .map(|(reason, count)| format!("{reason} {}", grouped(*count)))
+            .collect();
+        each.join(", ")
+    };
+    format!(
+        "node       {}, torline {}\n\
+         source     {}, {sync}\n\
+         interface  {} (index {}), {} XDP\n\
+         slots      {} of {}, {} of maps\n\
+         drops      {drops}\n",
+        status.node,
+        status.version,
+        status.source,
+        status.attach.interface,
+        status.attach.ifindex,
+        status.attach.mode,
+        grouped(status.slots.used.into()),
+        grouped(status.slots.total.into()),
+        mebibytes(status.map_bytes),
+    )
+}
+
+fn services(services: &[ServiceStatus]) -> Table {
+    let mut table = table(["SERVICE", "ADDRESSES", "POOL", "BGP", "ARP/NDP", "NOTE"]);
+    for service in services {
+        let note = service.error.as_ref().or(service.not_announced.as_ref());
+        table.add_row([
+            service.name.clone(),
+            or_dash(&join(&service.addresses)),
+            or_dash(service.pool.as_deref().unwrap_or_default()),
+            or_dash(&service.announced_to.join(" ")),
+            or_dash(service.l2_leader.as_deref().unwrap_or_default()),
+            note.cloned().unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+fn backends(frontends: &[FrontendStatus]) -> Table {
+    let mut table = table([
+        "FRONTEND", "BACKEND", "NODE", "STATE", "WEIGHT", "SLOTS", "SHARE",
+    ]);
+    right_aligned(&mut table, [4, 5, 6]);
+    for frontend in frontends {
+        let mut name = frontend.name.as_str();
+        if let Some(reason) = &frontend.refused {
+            table.add_row([name, &format!("refused: {reason}")]);
+        } else if frontend.backends.is_empty() {
+            table.add_row([name, "none"]);
+        }
+        for backend in &frontend.backends {
+            let share = 100.0 * f64::from(backend.slots) / f64::from(frontend.table_length.max(1));
+            table.add_row([
+                name.to_owned(),
+                format!("{}:{}", bracketed(&backend.address), backend.port),
+                backend.node.clone(),
+                backend.state.clone(),
+                backend.weight.to_string(),
+                grouped(backend.slots.into()),
+                format!("{share:.1} %"),
+            ]);
+            // The name once, then its backends under each other.
+            name = "";
+        }
+    }
+    table
+}
+
+fn traffic(frontends: &[FrontendStatus]) -> Table {
+    let mut table = table([
+        "FRONTEND",
+        "SERVICE",
+        "PACKETS",
+        "BYTES",
+        "FLOWS",
+        "TO PODS HERE",
+        "TABLE",
+        "DIGEST",
+    ]);
+    right_aligned(&mut table, [2, 3, 4, 5, 6]);
+    for frontend in frontends {
+        table.add_row([
+            frontend.name.clone(),
+            frontend.service.clone(),
+            grouped(frontend.packets),
+            grouped(frontend.bytes),
+            grouped(frontend.flows),
+            grouped(frontend.delivered),
+            grouped(frontend.table_length.into()),
+            frontend.digest.chars().take(12).collect(),
+        ]);
+    }
+    table
+}
+
+fn sessions(sessions: &[SessionReport]) -> Table {
+    let mut table = table([
+        "PEER",
+        "ADDRESS",
+        "STATE",
+        "UP",
+        "HOLD",
+        "ROUTES",
+        "LAST ERROR",
+    ]);
+    for session in sessions {
+        table.add_row([
+            session.peer.clone(),
+            session.address.clone(),
+            session.state.clone(),
+            or_dash(&session.uptime_seconds.map(uptime).unwrap_or_default()),
+            or_dash(
+                &session
+                    .hold_time_seconds
+                    .map(|hold| format!("{hold}s"))
+                    .unwrap_or_default(),
+            ),
+            or_dash(&session.routes.join(" ")),
+            session.last_error.clone().unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+fn nodes(nodes: &[NodeStatus]) -> Table {
+    let mut table = table(["NODE", "REACHED BY", "MAC", "ADDRESSES"]);
+    for node in nodes {
+        table.add_row([
+            node.name.clone(),
+            node.mode.clone(),
+            or_dash(node.mac.as_deref().unwrap_or_default()),
+            or_dash(&join(&node.addresses)),
+        ]);
+    }
+    table
+}
+
+fn findings(findings: &[FindingStatus]) -> Table {
+    let mut table = table(["WHERE", "OBJECT", "FIELD", "WHAT"]);
+    for finding in findings {
+        table.add_row([
+            or_dash(&finding.source),
+            or_dash(&finding.object),
+            or_dash(&finding.field),
+            finding.message.clone(),
+        ]);
+    }
+    table
+}
+
+/// A table without lines, two spaces between columns. Long cells are not wrapped: the terminal does it,
+/// and `grep` finds whole rows.
+fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
+}
+
+fn right_aligned<const N: usize>(table: &mut Table, columns: [usize; N]) {
+    for index in columns {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}
+
+fn join(items: &[impl ToString]) -> String {
+    let items: Vec<_> = items.iter().map(ToString::to_string).collect();
+    items.join(" ")
+}
+
+fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-" } else { text }.to_owned()
+}
+
+fn bracketed(address: &str) -> String {
+    if address.contains(':') {
+        format!("[{address}]")
+    } else {
+        address.to_owned()
+    }
+}
+
+/// 1234567 as `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn mebibytes(bytes: u64) -> String {
+    const TENTH: u64 = (1 << 20) / 10;
+    let tenths = bytes / TENTH;
+    format!("{}.{} MiB", grouped(tenths / 10), tenths % 10)
+}
+
+/// The two largest units.
+fn uptime(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m{:02}s", seconds % 60),
+        (0, _, _) => format!("{hours}h{:02}m", minutes % 60),
+        _ => format!("{days}d{:02}h", hours % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,231 @@
+//! The maps that steps write, typed.
+
+use std::net::IpAddr;
+
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use lb_common::abi::map;
+use lb_common::addr::{AddrWords, Be16, Be32, Mac, words6};
+use lb_common::maps::{Backend, Config, Frontend, FrontendKey4, FrontendKey6, MacKey, Node, Vip};
+
+use super::apply::Tables;
+use super::pod::Pod;
+use super::slots::SlotArray;
+use crate::model::intent::FrontendName;
+use crate::plan::layout::Capacity;
+use crate::plan::step::Step;
+
+/// Why a map of the object cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HandleError {
+    /// The object has no such map.
+    #[error("the kernel programs have no map {0}; agent and programs are of different builds")]
+    Missing(&'static str),
+    /// The map has another kind, key or value.
+    #[error(
+        "map {name} is not what this agent expects; agent and programs are of different builds"
+    )]
+    Shape {
+        /// Name of the map.
+        name: &'static str,
+        /// What differs.
+        #[source]
+        source: MapError,
+    },
+    /// The slot array cannot be mapped.
+    #[error("failed to map {}", map::SLOTS)]
+    Slots(#[source] std::io::Error),
+}
+
+/// Why a write to a map failed.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The kernel refused it.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// There is no such slot.
+    #[error("slot {0} is beyond the array")]
+    NoSuchSlot(u32),
+}
+
+/// Every map that a [`Step`] writes.
+pub struct KernelTables {
+    config: Array<MapData, Pod<Config>>,
+    frontends4: HashMap<MapData, Pod<FrontendKey4>, Pod<Frontend>>,
+    frontends6: HashMap<MapData, Pod<FrontendKey6>, Pod<Frontend>>,
+    slots: SlotArray,
+    /// Not needed for writing, but whoever inspects or pins the maps finds it among the agent's.
+    _slots: MapData,
+    backends: Array<MapData, Pod<Backend>>,
+    nodes: Array<MapData, Pod<Node>>,
+    peer_macs: HashMap<MapData, Pod<MacKey>, u32>,
+    vips4: HashMap<MapData, Pod<Be32>, Pod<Vip>>,
+    vips6: HashMap<MapData, Pod<AddrWords>, Pod<Vip>>,
+}
+
+impl KernelTables {
+    /// Takes the maps out of a loaded object.
+    ///
+    /// # Errors
+    /// The object is not of this build.
+    pub fn take(object: &mut Ebpf) -> Result<Self, HandleError> {
+        let (slots, slot_data) = map_slots(object)?;
+        Ok(Self {
+            config: take(object, map::CONFIG)?,
+            frontends4: take(object, map::FRONTENDS4)?,
+            frontends6: take(object, map::FRONTENDS6)?,
+            slots,
+            _slots: slot_data,
+            backends: take(object, map::BACKENDS)?,
+            nodes: take(object, map::NODES)?,
+            peer_macs: take(object, map::PEER_MACS)?,
+            vips4: take(object, map::VIPS4)?,
+            vips6: take(object, map::VIPS6)?,
+        })
+    }
+}
+
+impl Tables for KernelTables {
+    type Error = WriteError;
+
+    fn run(&mut self, step: &Step) -> Result<(), WriteError> {
+        match step {
+            Step::SetConfig(config) => self.config.set(0, Pod(*config), 0)?,
+            Step::SetNode { number, node, .. } => {
+                self.nodes.set(u32::from(*number), Pod(*node), 0)?;
+            }
+            Step::SetPeerMac { mac, number } => {
+                self.peer_macs
+                    .insert(Pod(mac_key(*mac)), u32::from(*number), 0)?;
+            }
+            Step::RemovePeerMac { mac } => {
+                absent_is_removed(self.peer_macs.remove(&Pod(mac_key(*mac))))?
+            }
+            Step::SetBackend { index, backend } => self.backends.set(*index, Pod(*backend), 0)?,
+            Step::SetSlot { index, slot } => {
+                if !self.slots.store(*index, *slot) {
+                    return Err(WriteError::NoSuchSlot(*index));
+                }
+            }
+            Step::SetFrontend { name, frontend } => match frontend_key(name) {
+                FrontendKey::V4(key) => self.frontends4.insert(Pod(key), Pod(*frontend), 0)?,
+                FrontendKey::V6(key) => self.frontends6.insert(Pod(key), Pod(*frontend), 0)?,
+            },
+            Step::RemoveFrontend { name } => absent_is_removed(match frontend_key(name) {
+                FrontendKey::V4(key) => self.frontends4.remove(&Pod(key)),
+                FrontendKey::V6(key) => self.frontends6.remove(&Pod(key)),
+            })?,
+            Step::SetVip { addr, vip } => match addr {
+                IpAddr::V4(addr) => {
+                    self.vips4
+                        .insert(Pod(Be32::new(addr.to_bits())), Pod(*vip), 0)?;
+                }
+                IpAddr::V6(addr) => self.vips6.insert(Pod(words6(*addr)), Pod(*vip), 0)?,
+            },
+            Step::RemoveVip { addr } => absent_is_removed(match addr {
+                IpAddr::V4(addr) => self.vips4.remove(&Pod(Be32::new(addr.to_bits()))),
+                IpAddr::V6(addr) => self.vips6.remove(&Pod(words6(*addr))),
+            })?,
+        }
+        Ok(())
+    }
+}
+
+fn map_slots(object: &mut Ebpf) -> Result<(SlotArray, MapData), HandleError> {
+    let len = max_entries(object, map::SLOTS)?;
+    let Some(Map::Array(array)) = object.take_map(map::SLOTS) else {
+        return Err(HandleError::Missing(map::SLOTS));
+    };
+    let slots = SlotArray::map(array.fd(), len).map_err(HandleError::Slots)?;
+    Ok((slots, array))
+}
+
+/// How many elements the maps of a loaded object have.
+///
+/// # Errors
+/// The object is not of this build.
+pub(super) fn capacity(object: &Ebpf) -> Result<Capacity, HandleError> {
+    let len = |name| max_entries(object, name);
+    Ok(Capacity {
+        slots: len(map::SLOTS)?,
+        backends: len(map::BACKENDS)?,
+        frontends: len(map::FRONTENDS4)?
+            .min(len(map::FRONTENDS6)?)
+            .min(len(map::FRONTEND_STATS)?),
+        vips: len(map::VIPS4)?.min(len(map::VIPS6)?),
+        nodes: len(map::NODES)?,
+    })
+}
+
+fn max_entries(object: &Ebpf, name: &'static str) -> Result<u32, HandleError> {
+    let Some(Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data)) = object.map(name)
+    else {
+        return Err(HandleError::Missing(name));
+    };
+    let info = data
+        .info()
+        .map_err(|source| HandleError::Shape { name, source })?;
+    Ok(info.max_entries())
+}
+
+/// Takes one map out of the object and gives it its type.
+pub(super) fn take<M>(object: &mut Ebpf, name: &'static str) -> Result<M, HandleError>
+where
+    M: TryFrom<Map, Error = MapError>,
+{
+    let map = object.take_map(name).ok_or(HandleError::Missing(name))?;
+    M::try_from(map).map_err(|source| HandleError::Shape { name, source })
+}
+
+/// Takes one hash out of the object, not typed yet.
+pub(super) fn take_data(object: &mut Ebpf, name: &'static str) -> Result<MapData, HandleError> {
+    match object.take_map(name) {
+        Some(Map::HashMap(data)) => Ok(data),
+        _ => Err(HandleError::Missing(name)),
+    }
+}
+
+enum FrontendKey {
+    V4(FrontendKey4),
+    V6(FrontendKey6),
+}
+
+fn frontend_key(name: &FrontendName) -> FrontendKey {
+    let port = Be16::new(name.port);
+    let protocol = name.protocol.number();
+    match name.addr {
+        IpAddr::V4(addr) => FrontendKey::V4(FrontendKey4 {
+            addr: Be32::new(addr.to_bits()),
+            port,
+            protocol,
+            zero: 0,
+        }),
+        IpAddr::V6(addr) => FrontendKey::V6(FrontendKey6 {
+            addr: words6(addr),
+            port,
+            protocol,
+            zero: 0,
+        }),
+    }
+}
+
+fn mac_key(Mac([a, b, c, d, e, f]): Mac) -> MacKey {
+    MacKey {
+        head: Be32::from_raw(u32::from_ne_bytes([a, b, c, d])),
+        tail: Be16::from_raw(u16::from_ne_bytes([e, f])),
+        zero: 0,
+    }
+}
+
+/// A removal is about the key being gone, not about having been the one who did it.
+pub(super) fn absent_is_removed(removal: Result<(), MapError>) -> Result<(), MapError> {
+    match removal {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}

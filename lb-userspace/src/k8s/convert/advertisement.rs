@@ -1,0 +1,155 @@
+//! BGPAdvertisement and L2Advertisement.
+
+use std::collections::BTreeSet;
+
+use super::Problems;
+use super::community::{self, Written};
+use super::selector;
+use crate::k8s::api::{BgpAdvertisementSpec, L2AdvertisementSpec, LabelSelector};
+use crate::model::cluster::{BgpAdvertisement, L2Advertisement, PoolChoice};
+
+/// A BGPAdvertisement whose community aliases are not looked up yet.
+#[derive(Clone, PartialEq, Debug)]
+pub struct OpenBgpAdvertisement {
+    /// The advertisement, with its literal communities.
+    pub advertisement: BgpAdvertisement,
+    /// Path of the field and alias.
+    pub aliases: Vec<(String, String)>,
+}
+
+/// Converts a BGPAdvertisement.
+pub(super) fn convert_bgp(
+    spec: &BgpAdvertisementSpec,
+    problems: &mut Problems,
+) -> OpenBgpAdvertisement {
+    let aggregation_length = length(
+        spec.aggregation_length,
+        32,
+        ("spec.aggregationLength", "IPv4"),
+        problems,
+    );
+    let aggregation_length_v6 = length(
+        spec.aggregation_length_v6,
+        128,
+        ("spec.aggregationLengthV6", "IPv6"),
+        problems,
+    );
+    if !spec.service_selectors.is_empty() {
+        for (field, given, host) in [
+            ("spec.aggregationLength", aggregation_length, 32),
+            ("spec.aggregationLengthV6", aggregation_length_v6, 128),
+        ] {
+            if given != host {
+                let message = format!(
+                    "aggregation and serviceSelectors are mutually exclusive: leave the length at {host}"
+                );
+                problems.refuse(field, message);
+            }
+        }
+    }
+    let mut literals = BTreeSet::new();
+    let mut aliases = Vec::new();
+    for (index, text) in spec.communities.iter().enumerate() {
+        let field = format!("spec.communities[{index}]");
+        match community::parse(text) {
+            Ok(Written::Literal(community)) => {
+                literals.insert(community);
+            }
+            Ok(Written::Alias) => aliases.push((field, text.clone())),
+            Err(message) => problems.refuse(field, message),
+        }
+    }
+    problems.refuse_duplicates("spec.communities", "community", &spec.communities);
+    problems.refuse_duplicates("spec.peers", "peer", &spec.peers);
+    let advertisement = BgpAdvertisement {
+        pools: pools(
+            &spec.ip_address_pools,
+            &spec.ip_address_pool_selectors,
+            problems,
+        ),
+        aggregation_length,
+        aggregation_length_v6,
+        local_pref: spec.local_pref,
+        communities: literals,
+        node_selectors: nodes(&spec.node_selectors, problems),
+        peers: spec.peers.iter().cloned().collect(),
+        service_selectors: services(&spec.service_selectors, problems),
+    };
+    OpenBgpAdvertisement {
+        advertisement,
+        aliases,
+    }
+}
+
+/// Converts an L2Advertisement.
+pub(super) fn convert_l2(spec: &L2AdvertisementSpec, problems: &mut Problems) -> L2Advertisement {
+    for (index, preferred) in spec.preferred_node_selectors.iter().enumerate() {
+        let field = format!("spec.preferredNodeSelectors[{index}]");
+        if !(1..=100).contains(&preferred.weight) {
+            problems.refuse(format!("{field}.weight"), "want 1 to 100");
+        }
+        let preference = format!("{field}.preference");
+        selector::convert(&preferred.preference, &preference, "node", problems);
+    }
+    if !spec.preferred_node_selectors.is_empty() {
+        problems.note(
+            "spec.preferredNodeSelectors",
+            "preferences are not there yet: every selected node counts the same",
+        );
+    }
+    L2Advertisement {
+        pools: pools(
+            &spec.ip_address_pools,
+            &spec.ip_address_pool_selectors,
+            problems,
+        ),
+        node_selectors: nodes(&spec.node_selectors, problems),
+        interfaces: spec.interfaces.iter().cloned().collect(),
+        service_selectors: services(&spec.service_selectors, problems),
+    }
+}
+
+fn length(
+    given: Option<i32>,
+    host: u8,
+    (field, family): (&str, &str),
+    problems: &mut Problems,
+) -> u8 {
+    let Some(given) = given else { return host };
+    match u8::try_from(given) {
+        Ok(length) if (1..=host).contains(&length) => length,
+        _ => {
+            let message =
+                format!("invalid aggregation length {given} for {family}: want 1 to {host}");
+            problems.refuse(field, message);
+            host
+        }
+    }
+}
+
+fn pools(names: &[String], selectors: &[LabelSelector], problems: &mut Problems) -> PoolChoice {
+    problems.refuse_duplicates("spec.ipAddressPools", "ipAddressPool", names);
+    PoolChoice {
+        names: names.iter().cloned().collect(),
+        selectors: selector::convert_all(
+            selectors,
+            "spec.ipAddressPoolSelectors",
+            "ipAddressPool",
+            problems,
+        ),
+    }
+}
+
+fn nodes(
+    selectors: &[LabelSelector],
+    problems: &mut Problems,
+) -> Vec<crate::model::cluster::Selector> {
+    selector::convert_all(selectors, "spec.nodeSelectors", "node", problems)
+}
+
+fn services(
+    selectors: &[LabelSelector],
+    problems: &mut Problems,
+) -> Vec<crate::model::cluster::Selector> {
+    selector::convert_all(selectors, "spec.serviceSelectors", "service", problems)
+}

@@ -1,0 +1,165 @@
+//! Annotations: MetalLB's, and the table of Torline's own.
+
+use lb_common::addr::Mac;
+
+use super::Problems;
+use crate::k8s::object::Kind;
+use crate::model::cluster::Labels;
+
+/// Prefix of Torline's annotations.
+pub const PREFIX: &str = "torline.io/";
+
+/// One of Torline's annotations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Annotation {
+    /// Kind of object it is for.
+    pub kind: Kind,
+    /// Name after the prefix.
+    pub name: &'static str,
+    /// What it may say.
+    pub value: Syntax,
+    /// What it does, for the reference.
+    pub description: &'static str,
+    /// Whether this version acts on it.
+    pub effective: bool,
+}
+
+/// What an annotation may say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Syntax {
+    /// A MAC address.
+    Mac,
+    /// A whole number between these, inclusive.
+    Number(u32, u32),
+    /// A power of two between these, inclusive.
+    PowerOfTwo(u32, u32),
+    /// One of these words.
+    Word(&'static [&'static str]),
+}
+
+/// All of Torline's annotations.
+pub const TABLE: [Annotation; 7] = [
+    Annotation {
+        kind: Kind::Node,
+        name: "mac",
+        value: Syntax::Mac,
+        description: "MAC address of the node's compute port, where neighbour discovery is not to \
+                      be relied on.",
+        effective: true,
+    },
+    Annotation {
+        kind: Kind::Node,
+        name: "weight",
+        value: Syntax::Number(1, 100),
+        description: "Share of new connections that the node's pods get, relative to others.",
+        effective: true,
+    },
+    Annotation {
+        kind: Kind::Node,
+        name: "drain",
+        value: Syntax::Word(&["true", "false"]),
+        description: "Whether the node is to hand its traffic to the others.",
+        effective: false,
+    },
+    Annotation {
+        kind: Kind::Service,
+        name: "table-length",
+        value: Syntax::PowerOfTwo(1, 65_536),
+        description: "Number of slots of the Service's tables, equal on every node.",
+        effective: true,
+    },
+    Annotation {
+        kind: Kind::Service,
+        name: "unserved-ports",
+        value: Syntax::Word(&["reject", "drop"]),
+        description: "What happens to packets for a port that nobody serves.",
+        effective: false,
+    },
+    Annotation {
+        kind: Kind::Service,
+        name: "forwarding",
+        value: Syntax::Word(&["l2", "geneve", "snat"]),
+        description: "How packets get to the node of the chosen pod.",
+        effective: false,
+    },
+    Annotation {
+        kind: Kind::L2Advertisement,
+        name: "placement",
+        value: Syntax::Word(&["sticky", "balanced", "spread"]),
+        description: "How addresses are placed on nodes.",
+        effective: false,
+    },
+];
+
+impl Syntax {
+    /// Whether it may say this.
+    pub fn accepts(self, text: &str) -> bool {
+        let number = || text.parse::<u32>().ok();
+        match self {
+            Self::Mac => text.parse::<Mac>().is_ok(),
+            Self::Number(low, high) => number().is_some_and(|n| (low..=high).contains(&n)),
+            Self::PowerOfTwo(low, high) => {
+                number().is_some_and(|n| n.is_power_of_two() && (low..=high).contains(&n))
+            }
+            Self::Word(words) => words.contains(&text),
+        }
+    }
+}
+
+impl std::fmt::Display for Syntax {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Mac => f.write_str("a MAC address like 02:00:5e:10:00:01"),
+            Self::Number(low, high) => write!(f, "a number from {low} to {high}"),
+            Self::PowerOfTwo(low, high) => write!(f, "a power of two from {low} to {high}"),
+            Self::Word(words) => f.write_str(&words.join(" or ")),
+        }
+    }
+}
+
+/// Notes annotations of ours that nobody knows, that say something wrong, or that have no effect.
+pub(super) fn check(kind: Kind, annotations: &Labels, problems: &mut Problems) {
+    for (key, value) in annotations {
+        let Some(name) = key.strip_prefix(PREFIX) else {
+            continue;
+        };
+        let field = format!("metadata.annotations[{key}]");
+        match TABLE.iter().find(|a| a.kind == kind && a.name == name) {
+            None => {
+                let known: Vec<_> = TABLE
+                    .iter()
+                    .filter(|a| a.kind == kind)
+                    .map(|a| format!("{PREFIX}{}", a.name))
+                    .collect();
+                let known = if known.is_empty() {
+                    format!("a {kind} has none")
+                } else {
+                    format!("a {kind} may have {}", known.join(", "))
+                };
+                problems.note(field, format!("unknown annotation; {known}"));
+            }
+            Some(annotation) if !annotation.value.accepts(value) => {
+                problems.note(field, format!("ignored: want {}", annotation.value));
+            }
+            Some(annotation) if !annotation.effective => {
+                problems.note(field, "has no effect in this version");
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// The value of an annotation of ours that says nothing wrong.
+pub(super) fn ours<'a>(kind: Kind, name: &str, annotations: &'a Labels) -> Option<&'a str> {
+    let annotation = TABLE.iter().find(|a| a.kind == kind && a.name == name)?;
+    let value = annotations.get(&format!("{PREFIX}{name}"))?;
+    annotation.value.accepts(value).then_some(value)
+}
+
+/// The value of an annotation of MetalLB's; the present prefix wins over the old one.
+pub(super) fn metallb<'a>(name: &str, annotations: &'a Labels) -> Option<&'a str> {
+    ["metallb.io", "metallb.universe.tf"]
+        .iter()
+        .find_map(|prefix| annotations.get(&format!("{prefix}/{name}")))
+        .map(String::as_str)
+}

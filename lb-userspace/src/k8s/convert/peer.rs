@@ -1,0 +1,255 @@
+//! BGPPeers.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use super::{Problems, duration, selector};
+use crate::k8s::api::{BgpPeerSpec, Resource};
+use crate::k8s::object::SYSTEM_NAMESPACE;
+use crate::model::cluster::{BgpPeer, PeerAsn};
+use crate::model::name::ObjectName;
+
+/// A BGPPeer whose password is not looked up yet.
+#[derive(Clone, PartialEq, Debug)]
+pub struct OpenPeer {
+    /// The peer; `password` is set if the object holds it itself.
+    pub peer: BgpPeer,
+    /// The Secret that holds the password.
+    pub password_secret: Option<ObjectName>,
+}
+
+/// Converts a BGPPeer.
+pub(super) fn convert(peer: &Resource<BgpPeerSpec>, problems: &mut Problems) -> OpenPeer {
+    let spec = &peer.spec;
+    if spec.my_asn == 0 {
+        problems.refuse("spec.myASN", "missing local ASN: write our AS number");
+    }
+    let peer_asn = peer_asn(spec, problems);
+    let internal = match peer_asn {
+        PeerAsn::Number(asn) => asn == spec.my_asn,
+        PeerAsn::Internal => true,
+        PeerAsn::External => false,
+    };
+    if spec.ebgp_multi_hop && internal {
+        problems.refuse(
+            "spec.ebgpMultiHop",
+            "invalid ebgp-multihop parameter set for an ibgp peer",
+        );
+    }
+    let (hold_time, keepalive_time) = timers(spec, problems);
+    refuse_unsupported(spec, problems);
+    let password_secret = password_secret(peer, problems);
+    let peer = BgpPeer {
+        my_asn: spec.my_asn,
+        peer_asn,
+        peer_address: peer_address(spec, problems),
+        peer_port: port(spec, problems),
+        source_address: source_address(spec, problems),
+        hold_time,
+        keepalive_time,
+        connect_time: connect_time(spec, problems),
+        router_id: router_id(spec, problems),
+        node_selectors: selector::convert_all(
+            &spec.node_selectors,
+            "spec.nodeSelectors",
+            "node",
+            problems,
+        ),
+        password: (!spec.password.is_empty()).then(|| spec.password.clone()),
+        ebgp_multi_hop: spec.ebgp_multi_hop,
+        dual_stack: spec.dual_stack_address_family,
+    };
+    OpenPeer {
+        peer,
+        password_secret,
+    }
+}
+
+fn peer_asn(spec: &BgpPeerSpec, problems: &mut Problems) -> PeerAsn {
+    match (spec.peer_asn, spec.dynamic_asn.as_str()) {
+        (0, "") => problems.refuse("spec.peerASN", "missing peer ASN and dynamicASN"),
+        (0, "internal") => return PeerAsn::Internal,
+        (0, "external") => return PeerAsn::External,
+        (0, other) => problems.refuse(
+            "spec.dynamicASN",
+            format!("invalid dynamicASN \"{other}\": write internal or external"),
+        ),
+        (_, "") => {}
+        _ => problems.refuse("spec.dynamicASN", "both peer ASN and dynamicASN specified"),
+    }
+    PeerAsn::Number(spec.peer_asn)
+}
+
+fn peer_address(spec: &BgpPeerSpec, problems: &mut Problems) -> IpAddr {
+    const NONE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let text = spec.peer_address.as_str();
+    match (text, spec.interface.as_str()) {
+        ("", "") => {
+            problems.refuse(
+                "spec.peerAddress",
+                "peer has no Address or Interface specified",
+            );
+            return NONE;
+        }
+        ("", _) => {
+            problems.refuse(
+                "spec.interface",
+                "unnumbered sessions are not there yet: write peerAddress",
+            );
+            return NONE;
+        }
+        (_, "") => {}
+        _ => problems.refuse(
+            "spec.interface",
+            "peer has both Address and Interface specified",
+        ),
+    }
+    match text.parse::<IpAddr>() {
+        Ok(address) if !address.is_unspecified() && !address.is_multicast() => address,
+        _ => {
+            problems.refuse(
+                "spec.peerAddress",
+                format!("invalid BGPPeer address \"{text}\""),
+            );
+            NONE
+        }
+    }
+}
+
+fn port(spec: &BgpPeerSpec, problems: &mut Problems) -> u16 {
+    match spec.peer_port {
+        None | Some(0) => 179,
+        Some(port) => {
+            if port > 16_384 {
+                problems.refuse("spec.peerPort", format!("{port}: want 1 to 16384"));
+            }
+            port
+        }
+    }
+}
+
+fn source_address(spec: &BgpPeerSpec, problems: &mut Problems) -> Option<IpAddr> {
+    let text = spec.source_address.as_str();
+    if text.is_empty() {
+        return None;
+    }
+    let address = text.parse::<IpAddr>().ok();
+    match (address, spec.peer_address.parse::<IpAddr>()) {
+        (None, _) => problems.refuse(
+            "spec.sourceAddress",
+            format!("invalid source IP \"{text}\""),
+        ),
+        (Some(source), Ok(peer)) if source.is_ipv4() != peer.is_ipv4() => problems.refuse(
+            "spec.sourceAddress",
+            format!("invalid source IP \"{text}\": peerAddress is of the other family"),
+        ),
+        _ => {}
+    }
+    address
+}
+
+fn router_id(spec: &BgpPeerSpec, problems: &mut Problems) -> Option<Ipv4Addr> {
+    let text = spec.router_id.as_str();
+    if text.is_empty() {
+        return None;
+    }
+    let id = text
+        .parse()
+        .ok()
+        .filter(|id: &Ipv4Addr| !id.is_unspecified());
+    if id.is_none() {
+        problems.refuse(
+            "spec.routerID",
+            format!("invalid router ID \"{text}\": write it like 192.0.2.1"),
+        );
+    }
+    id
+}
+
+fn timers(spec: &BgpPeerSpec, problems: &mut Problems) -> (Option<Duration>, Option<Duration>) {
+    let hold_time = time(spec.hold_time.as_deref(), "spec.holdTime", problems);
+    let keepalive_time = time(
+        spec.keepalive_time.as_deref(),
+        "spec.keepaliveTime",
+        problems,
+    );
+    if let Some(hold) = hold_time {
+        // RFC 4271 §4.2: two octets of seconds; either zero or at least three.
+        if !hold.is_zero() && hold < Duration::from_secs(3) {
+            problems.refuse("spec.holdTime", "invalid hold time: must be 0 or >=3s");
+        } else if hold.as_secs() > 65_535 {
+            problems.refuse("spec.holdTime", "invalid hold time: at most 65535s");
+        }
+        if let Some(keepalive) = keepalive_time
+            && keepalive > hold
+        {
+            problems.refuse(
+                "spec.keepaliveTime",
+                format!(
+                    "invalid keepaliveTime {}s must be lower than holdTime {}s",
+                    keepalive.as_secs_f64(),
+                    hold.as_secs_f64()
+                ),
+            );
+        }
+    }
+    (hold_time, keepalive_time)
+}
+
+fn connect_time(spec: &BgpPeerSpec, problems: &mut Problems) -> Option<Duration> {
+    let connect = time(spec.connect_time.as_deref(), "spec.connectTime", problems)?;
+    if connect.subsec_nanos() != 0 || !(1..=65_535).contains(&connect.as_secs()) {
+        problems.refuse("spec.connectTime", "want whole seconds from 1s to 65535s");
+    }
+    Some(connect)
+}
+
+fn time(text: Option<&str>, field: &str, problems: &mut Problems) -> Option<Duration> {
+    match duration::parse(text?) {
+        Ok(duration) => Some(duration),
+        Err(message) => {
+            problems.refuse(field, message);
+            None
+        }
+    }
+}
+
+fn password_secret(peer: &Resource<BgpPeerSpec>, problems: &mut Problems) -> Option<ObjectName> {
+    let reference = peer.spec.password_secret.as_ref()?;
+    if reference.name.is_empty() {
+        return None;
+    }
+    if !peer.spec.password.is_empty() {
+        problems.refuse(
+            "spec.passwordSecret",
+            "can not have both password and passwordSecret set",
+        );
+    }
+    let namespace = peer.metadata.namespace.as_deref();
+    Some(ObjectName::new(
+        namespace.unwrap_or(SYSTEM_NAMESPACE),
+        &reference.name,
+    ))
+}
+
+/// What would change where the session runs or who we are is refused; the rest is noted.
+fn refuse_unsupported(spec: &BgpPeerSpec, problems: &mut Problems) {
+    if !spec.vrf.is_empty() {
+        problems.refuse("spec.vrf", "sessions in a VRF are not there yet");
+    }
+    if spec.local_asn.is_some() {
+        problems.refuse("spec.localASN", "localASN is not there yet: set myASN");
+    }
+    if !spec.bfd_profile.is_empty() {
+        problems.note(
+            "spec.bfdProfile",
+            "BFD is not there yet: the session relies on its hold time",
+        );
+    }
+    if spec.enable_graceful_restart {
+        problems.note(
+            "spec.enableGracefulRestart",
+            "graceful restart is not there yet: a restart withdraws the routes",
+        );
+    }
+}

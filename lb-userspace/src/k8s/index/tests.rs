@@ -1,0 +1,192 @@
+//! Last good versions, duplicates, and references between objects.
+
+use super::*;
+use crate::k8s::document;
+
+fn object(text: &str) -> Object {
+    let contents = document::read(text);
+    let document = &contents.documents[0];
+    Object::read(document.kind, &document.tree).unwrap()
+}
+
+fn metallb(kind: &str, name: &str, spec: &str) -> Object {
+    let version = if kind == "BGPPeer" {
+        "v1beta2"
+    } else {
+        "v1beta1"
+    };
+    object(&format!(
+        "apiVersion: metallb.io/{version}\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+    ))
+}
+
+fn pool(addresses: &str) -> Object {
+    metallb(
+        "IPAddressPool",
+        "public",
+        &format!("{{addresses: [{addresses}]}}"),
+    )
+}
+
+fn secret(kind: &str) -> Object {
+    object(&format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: bgp}}\ntype: {kind}\nstringData: {{password: x}}\n"
+    ))
+}
+
+fn put(index: &mut Index, source: &str, object: &Object) {
+    index.apply(source, object, |field| format!("{source}:{field}"));
+}
+
+fn messages(snapshot: &Snapshot) -> Vec<String> {
+    snapshot.findings.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_broken_edit_keeps_the_last_good_version_until_the_object_goes() {
+    let mut index = Index::default();
+    put(&mut index, "a", &pool("10.0.0.0/24"));
+    let good = index.snapshot();
+    assert_eq!(good.findings, []);
+
+    put(&mut index, "a", &pool("10.0.0.0"));
+    let broken = index.snapshot();
+    assert_eq!(broken.cluster, good.cluster);
+    assert_eq!(broken.findings[0].source, "a:spec.addresses[0]");
+    assert_eq!(broken.findings[0].object, "IPAddressPool public");
+
+    put(&mut index, "a", &pool("10.1.0.0/24"));
+    assert_eq!(index.snapshot().findings, []);
+    index.delete("a", &pool("10.1.0.0/24").key());
+    assert_eq!(index.snapshot(), Snapshot::default());
+}
+
+#[test]
+fn the_first_source_by_name_counts_and_the_finding_names_both() {
+    let mut index = Index::default();
+    put(&mut index, "b", &pool("10.2.0.0/24"));
+    put(&mut index, "a", &pool("10.1.0.0/24"));
+    let snapshot = index.snapshot();
+    assert_eq!(
+        snapshot.cluster.pools["public"].addresses[0].text,
+        "10.1.0.0/24"
+    );
+    assert_eq!(
+        messages(&snapshot),
+        [
+            "b:: IPAddressPool public: metadata.name: duplicate definition of IPAddressPool public: \
+          the one at a: counts"
+        ]
+    );
+    index.delete("a", &pool("10.1.0.0/24").key());
+    let snapshot = index.snapshot();
+    assert_eq!(
+        snapshot.cluster.pools["public"].addresses[0].text,
+        "10.2.0.0/24"
+    );
+    assert_eq!(snapshot.findings, []);
+}
+
+#[test]
+fn a_peer_waits_for_its_password_and_then_keeps_it() {
+    let mut index = Index::default();
+    let spec = "{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1, passwordSecret: {name: bgp}}";
+    put(&mut index, "a", &metallb("BGPPeer", "tor", spec));
+    let snapshot = index.snapshot();
+    assert!(snapshot.cluster.peers.is_empty());
+    assert_eq!(snapshot.findings[0].field, "spec.passwordSecret");
+    assert!(
+        snapshot.findings[0]
+            .message
+            .contains("secret ref not found")
+    );
+
+    put(&mut index, "a", &secret("Opaque"));
+    assert!(messages(&index.snapshot())[0].contains("secret type mismatch"));
+
+    put(&mut index, "a", &secret("kubernetes.io/basic-auth"));
+    let snapshot = index.snapshot();
+    assert_eq!(snapshot.findings, []);
+    assert_eq!(snapshot.cluster.peers["tor"].password.as_deref(), Some("x"));
+    assert_eq!(snapshot.cluster.passwords["bgp"], "x");
+
+    index.delete("a", &secret("Opaque").key());
+    for _ in 0..2 {
+        let snapshot = index.snapshot();
+        assert_eq!(snapshot.cluster.peers["tor"].password.as_deref(), Some("x"));
+        assert!(messages(&snapshot)[0].contains("the last good version stays in force"));
+    }
+}
+
+#[test]
+fn aliases_are_resolved_across_objects() {
+    let mut index = Index::default();
+    let advertisement = metallb(
+        "BGPAdvertisement",
+        "all",
+        "{communities: [mine, no-export]}",
+    );
+    put(&mut index, "a", &advertisement);
+    let snapshot = index.snapshot();
+    assert!(snapshot.cluster.bgp_advertisements.is_empty());
+    assert_eq!(snapshot.findings[0].field, "spec.communities[0]");
+
+    put(
+        &mut index,
+        "a",
+        &metallb(
+            "Community",
+            "c",
+            "{communities: [{name: mine, value: \"1:2\"}]}",
+        ),
+    );
+    put(
+        &mut index,
+        "a",
+        &metallb(
+            "Community",
+            "d",
+            "{communities: [{name: mine, value: \"3:4\"}]}",
+        ),
+    );
+    let snapshot = index.snapshot();
+    let expected = [
+        Community::Standard(1 << 16 | 2),
+        Community::Standard(0xffff_ff01),
+    ];
+    assert_eq!(
+        snapshot.cluster.bgp_advertisements["all"].communities,
+        expected.into()
+    );
+    assert_eq!(snapshot.findings.len(), 1);
+    assert!(
+        snapshot.findings[0]
+            .message
+            .contains("duplicate definition of community \"mine\"")
+    );
+}
+
+#[test]
+fn endpoints_of_all_slices_are_together_and_give_a_service_its_families() {
+    let slice = |name: &str, family: &str, address: &str| {
+        object(&format!(
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: {name}, labels: {{kubernetes.io/service-name: web}}}}\n\
+             addressType: {family}\nendpoints: [{{addresses: [\"{address}\"]}}]\n"
+        ))
+    };
+    let mut index = Index::default();
+    let service = object(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n\
+         spec: {type: LoadBalancer, ipFamilyPolicy: PreferDualStack, ports: [{port: 80}]}\n",
+    );
+    put(&mut index, "a", &service);
+    put(&mut index, "a", &slice("one", "IPv4", "10.0.0.1"));
+    put(&mut index, "b", &slice("two", "IPv6", "fd00::1"));
+    let web = ObjectName::new("default", "web");
+    let cluster = index.snapshot().cluster;
+    assert_eq!(cluster.endpoints[&web].len(), 2);
+    assert_eq!(cluster.services[&web].families.len(), 2);
+    index.delete("b", &slice("two", "IPv6", "fd00::1").key());
+    assert_eq!(index.snapshot().cluster.services[&web].families.len(), 1);
+}

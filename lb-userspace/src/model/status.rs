@@ -1,0 +1,173 @@
+//! What the agent says about itself: the JSON of `GET /v1/status`.
+//!
+//! The admin API serves it, `torline status` prints it, tests read it. Fields are added, never renamed.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// The whole answer.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// Name of this node.
+    pub node: String,
+    /// Version of the agent.
+    pub version: String,
+    /// Where objects come from, as given to `--source`.
+    pub source: String,
+    /// The maps hold what the newest state of the source asks for.
+    pub in_sync: bool,
+    /// Where and how the ingress program is attached.
+    pub attach: AttachStatus,
+    /// LoadBalancer Services.
+    pub services: Vec<ServiceStatus>,
+    /// Frontends that the programs serve, or refuse with a reason.
+    pub frontends: Vec<FrontendStatus>,
+    /// BGP sessions.
+    pub sessions: Vec<SessionReport>,
+    /// The other nodes.
+    pub nodes: Vec<NodeStatus>,
+    /// Packets dropped, by reason; reasons that never occurred are left out.
+    pub drops: BTreeMap<String, u64>,
+    /// What is wrong with the objects.
+    pub findings: Vec<FindingStatus>,
+    /// The slot array.
+    pub slots: SlotUse,
+    /// Kernel memory of all maps, in bytes.
+    pub map_bytes: u64,
+}
+
+/// Where and how the ingress program is attached.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct AttachStatus {
+    /// The compute port.
+    pub interface: String,
+    /// Its index.
+    pub ifindex: u32,
+    /// `native` or `generic`.
+    pub mode: String,
+}
+
+/// A LoadBalancer Service.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// `namespace/name`.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The pool they came from.
+    pub pool: Option<String>,
+    /// Why it has no address, or keeps one that it should not have.
+    pub error: Option<String>,
+    /// `ADDRESS:PORT/PROTOCOL`.
+    pub frontends: Vec<String>,
+    /// BGPPeers this node announces it to.
+    pub announced_to: Vec<String>,
+    /// The node that answers ARP and NDP for it.
+    pub l2_leader: Option<String>,
+    /// Why this node does not announce it by BGP.
+    pub not_announced: Option<String>,
+}
+
+/// A frontend.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct FrontendStatus {
+    /// `ADDRESS:PORT/PROTOCOL`.
+    pub name: String,
+    /// `namespace/name` of its Service.
+    pub service: String,
+    /// Number of slots.
+    pub table_length: u32,
+    /// Digest of the table: equal on nodes that steer alike.
+    pub digest: String,
+    /// Why the programs do not serve it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// Its backends.
+    pub backends: Vec<BackendStatus>,
+    /// Packets from clients, since the programs were loaded.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Flows begun on this node.
+    pub flows: u64,
+    /// Packets delivered to pods on this node.
+    pub delivered: u64,
+}
+
+/// A backend of a frontend.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct BackendStatus {
+    /// Pod address.
+    pub address: String,
+    /// Pod port.
+    pub port: u16,
+    /// Node the pod runs on.
+    pub node: String,
+    /// Share of the slots relative to the others.
+    pub weight: u32,
+    /// Slots whose newest owner it is.
+    pub slots: u32,
+    /// `active` or `draining`.
+    pub state: String,
+}
+
+/// A BGP session.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct SessionReport {
+    /// BGPPeer.
+    pub peer: String,
+    /// Address of the peer.
+    pub address: String,
+    /// State of RFC 4271 §8.2.2 in lower case.
+    pub state: String,
+    /// Seconds since it was established.
+    pub uptime_seconds: Option<u64>,
+    /// Negotiated hold time in seconds; 0 for none, absent before OPENs are exchanged.
+    pub hold_time_seconds: Option<u64>,
+    /// Prefixes announced.
+    pub routes: Vec<String>,
+    /// What is configured but not announced, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_announced: Vec<String>,
+    /// Routes the peer sent, all refused.
+    pub received_refused: u64,
+    /// What ended the last session or attempt.
+    pub last_error: Option<String>,
+}
+
+/// Another node.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Name.
+    pub name: String,
+    /// How it is reached: `l2` or `unreachable`.
+    pub mode: String,
+    /// MAC of its compute port, once known.
+    pub mac: Option<String>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Something wrong with an object.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct FindingStatus {
+    /// Where it was read.
+    pub source: String,
+    /// `Kind namespace/name`.
+    pub object: String,
+    /// Path of the field.
+    pub field: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// How much of the slot array is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct SlotUse {
+    /// Slots that belong to frontends.
+    pub used: u32,
+    /// All slots.
+    pub total: u32,
+}

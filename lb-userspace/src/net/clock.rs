@@ -1,0 +1,20 @@
+//! The only place that reads a clock: everything else is given the time by its caller.
+
+use std::time::Instant;
+
+use nix::time::{ClockId, clock_gettime};
+
+/// Now, for timers and the protocols.
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds: what `bpf_ktime_get_ns` reads in the programs.
+pub fn monotonic_nanos() -> u64 {
+    // The call fails for an unknown clock only.
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
+        let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
+        let nanos = u64::try_from(time.tv_nsec()).unwrap_or(0);
+        seconds * 1_000_000_000 + nanos
+    })
+}

@@ -1,0 +1,370 @@
+//! Links, addresses, neighbours and routes over rtnetlink.
+//!
+//! Reading is always a whole dump: [`Changes`] only says that something moved, so a message that the
+//! kernel had no room to queue costs nothing but a dump that finds more than one difference.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+
+use futures::channel::mpsc::UnboundedReceiver;
+use futures::{StreamExt, TryStreamExt};
+use ipnet::IpNet;
+use lb_common::addr::Mac;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, LinkXdp};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::sys::SocketAddr;
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
+
+/// Why the kernel's view of the network could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    /// No socket.
+    #[error("failed to open a netlink socket")]
+    Open(#[source] io::Error),
+    /// A request failed.
+    #[error("failed to {action}")]
+    Request {
+        /// What was asked.
+        action: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: rtnetlink::Error,
+    },
+}
+
+/// A network interface.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Link {
+    /// Index.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+    /// Ethernet address, if it is an Ethernet interface.
+    pub mac: Option<Mac>,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Administratively up.
+    pub is_up: bool,
+    /// Id of the XDP program it carries.
+    pub xdp_program: Option<u32>,
+}
+
+/// A connection to the kernel.
+#[derive(Clone, Debug)]
+pub struct Netlink {
+    handle: Handle,
+}
+
+/// Says when links, addresses, neighbours or routes changed.
+#[derive(Debug)]
+pub struct Changes {
+    messages: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
+}
+
+/// Opens a connection and subscribes to changes. Call it on a tokio runtime.
+///
+/// # Errors
+/// There is no netlink socket to be had.
+pub fn connect() -> Result<(Netlink, Changes), NetlinkError> {
+    let (connection, handle, messages) = rtnetlink::new_multicast_connection(&[
+        MulticastGroup::Link,
+        MulticastGroup::Neigh,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Route,
+    ])
+    .map_err(NetlinkError::Open)?;
+    tokio::spawn(connection);
+    Ok((Netlink { handle }, Changes { messages }))
+}
+
+impl Changes {
+    /// Waits for a change that concerns interface `index`: a neighbour elsewhere does not. False when
+    /// the connection ended.
+    pub async fn concerning(&mut self, index: u32) -> bool {
+        while let Some((message, _)) = self.messages.next().await {
+            match message.payload {
+                NetlinkPayload::InnerMessage(
+                    RouteNetlinkMessage::NewNeighbour(neighbour)
+                    | RouteNetlinkMessage::DelNeighbour(neighbour),
+                ) if neighbour.header.ifindex != index => {}
+                _ => return true,
+            }
+        }
+        false
+    }
+}
+
+impl Netlink {
+    /// The interface of that name, if there is one.
+    ///
+    /// # Errors
+    /// The kernel did not answer.
+    pub async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
+        let mut links = self
+            .handle
+            .link()
+            .get()
+            .match_name(name.to_owned())
+            .execute();
+        match links.try_next().await {
+            Ok(message) => Ok(message.map(|message| link(&message))),
+            Err(rtnetlink::Error::NetlinkError(error)) if is_no_such_device(error.raw_code()) => {
+                Ok(None)
+            }
+            Err(source) => Err(NetlinkError::Request {
+                action: "read the interface",
+                source,
+            }),
+        }
+    }
+
+    /// Addresses of an interface with their prefix lengths.
+    ///
+    /// # Errors
+    /// The kernel did not answer.
+    pub async fn addresses(&self, index: u32) -> Result<Vec<IpNet>, NetlinkError> {
+        let request = self.handle.address().get().set_link_index_filter(index);
+        let mut addresses: Vec<IpNet> = request
+            .execute()
+            .try_filter_map(|message| async move { Ok(address(&message)) })
+            .try_collect()
+            .await
+            .map_err(|source| NetlinkError::Request {
+                action: "read addresses",
+                source,
+            })?;
+        addresses.sort_unstable();
+        Ok(addresses)
+    }
+
+    /// Neighbours of an interface whose MAC is known.
+    ///
+    /// # Errors
+    /// The kernel did not answer.
+    pub async fn neighbors(&self, index: u32) -> Result<BTreeMap<IpAddr, Mac>, NetlinkError> {
+        self.handle
+            .neighbours()
+            .get()
+            .execute()
+            .try_filter_map(|message| async move {
+                Ok(Some(message)
+                    .filter(|message| message.header.ifindex == index)
+                    .as_ref()
+                    .and_then(neighbor))
+            })
+            .try_collect()
+            .await
+            .map_err(|source| NetlinkError::Request {
+                action: "read neighbours",
+                source,
+            })
+    }
+
+    /// Interfaces that carry a default route, name by index.
+    ///
+    /// # Errors
+    /// The kernel did not answer.
+    pub async fn default_route_interfaces(&self) -> Result<BTreeMap<u32, String>, NetlinkError> {
+        let failed = |source| NetlinkError::Request {
+            action: "read routes",
+            source,
+        };
+        let mut indices = BTreeSet::new();
+        for request in [
+            RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
+            RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
+        ] {
+            let mut routes = std::pin::pin!(self.handle.route().get(request).execute());
+            while let Some(route) = routes.try_next().await.map_err(failed)? {
+                indices.extend(default_route(&route));
+            }
+        }
+        let mut names = BTreeMap::new();
+        for index in indices {
+            let mut links = self.handle.link().get().match_index(index).execute();
+            // An interface that went away since carries no route any more.
+            if let Ok(Some(message)) = links.try_next().await {
+                names.insert(index, link(&message).name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Asks the kernel to resolve an address on an interface, or to confirm what it knows.
+    ///
+    /// # Errors
+    /// The interface is down or gone.
+    pub async fn resolve(&self, index: u32, addr: IpAddr) -> Result<(), NetlinkError> {
+        self.handle
+            .neighbours()
+            .add(index, addr)
+            .state(NeighbourState::None)
+            .flags(NeighbourFlags::Use)
+            .replace()
+            .execute()
+            .await
+            .map_err(|source| NetlinkError::Request {
+                action: "resolve a neighbour",
+                source,
+            })
+    }
+}
+
+fn is_no_such_device(code: i32) -> bool {
+    code == -libc::ENODEV
+}
+
+fn link(message: &LinkMessage) -> Link {
+    let mut link = Link {
+        index: message.header.index,
+        is_up: message.header.flags.contains(LinkFlags::Up),
+        ..Link::default()
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Address(octets) => link.mac = mac(octets),
+            LinkAttribute::Xdp(xdp) => link.xdp_program = xdp_program(xdp),
+            _ => {}
+        }
+    }
+    link
+}
+
+fn xdp_program(attributes: &[LinkXdp]) -> Option<u32> {
+    attributes.iter().find_map(|attribute| match attribute {
+        LinkXdp::ProgId(id)
+        | LinkXdp::DrvProgId(id)
+        | LinkXdp::SkbProgId(id)
+        | LinkXdp::HwProgId(id)
+            if *id != 0 =>
+        {
+            Some(*id)
+        }
+        _ => None,
+    })
+}
+
+fn address(message: &AddressMessage) -> Option<IpNet> {
+    // Of a point-to-point interface `Address` is the peer and `Local` is ours.
+    let local = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            AddressAttribute::Local(addr) => Some(*addr),
+            _ => None,
+        });
+    let addr = local.or_else(|| {
+        message
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                AddressAttribute::Address(addr) => Some(*addr),
+                _ => None,
+            })
+    })?;
+    IpNet::new(addr, message.header.prefix_len).ok()
+}
+
+fn neighbor(message: &NeighbourMessage) -> Option<(IpAddr, Mac)> {
+    match message.header.state {
+        NeighbourState::Reachable
+        | NeighbourState::Stale
+        | NeighbourState::Delay
+        | NeighbourState::Probe
+        | NeighbourState::Permanent => {}
+        _ => return None,
+    }
+    let mut addr = None;
+    let mut lladdr = None;
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => {
+                addr = Some(IpAddr::V4(*v4));
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => {
+                addr = Some(IpAddr::V6(*v6));
+            }
+            NeighbourAttribute::LinkLayerAddress(octets) => lladdr = mac(octets),
+            _ => {}
+        }
+    }
+    Some((addr?, lladdr?))
+}
+
+/// Interfaces of a default route: one, or those of its next hops.
+fn default_route(message: &RouteMessage) -> Vec<u32> {
+    if message.header.destination_prefix_length != 0 || message.header.kind != RouteType::Unicast {
+        return Vec::new();
+    }
+    let mut indices = Vec::new();
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => indices.push(*index),
+            RouteAttribute::MultiPath(hops) => {
+                indices.extend(hops.iter().map(|hop| hop.interface_index));
+            }
+            _ => {}
+        }
+    }
+    indices
+}
+
+fn mac(octets: &[u8]) -> Option<Mac> {
+    octets.try_into().ok().map(Mac)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_neighbour_counts_once_its_mac_is_known() {
+        let mut message = NeighbourMessage::default();
+        message.attributes = vec![
+            NeighbourAttribute::Destination(NeighbourAddress::Inet([192, 0, 2, 1].into())),
+            NeighbourAttribute::LinkLayerAddress(vec![2, 0, 0, 0, 0, 1]),
+        ];
+        for (state, counts) in [
+            (NeighbourState::Incomplete, false),
+            (NeighbourState::Failed, false),
+            (NeighbourState::Reachable, true),
+            (NeighbourState::Stale, true),
+            (NeighbourState::Permanent, true),
+        ] {
+            message.header.state = state;
+            assert_eq!(neighbor(&message).is_some(), counts, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn the_address_of_a_point_to_point_link_is_the_local_one() {
+        let mut message = AddressMessage::default();
+        message.header.prefix_len = 32;
+        message.attributes = vec![
+            AddressAttribute::Address([192, 0, 2, 2].into()),
+            AddressAttribute::Local([192, 0, 2, 1].into()),
+        ];
+        assert_eq!(address(&message), Some("192.0.2.1/32".parse().unwrap()));
+    }
+
+    #[test]
+    fn only_a_default_route_leads_to_clients() {
+        let mut message = RouteMessage::default();
+        message.header.kind = RouteType::Unicast;
+        message.attributes = vec![RouteAttribute::Oif(3)];
+        assert_eq!(default_route(&message), [3]);
+        message.header.destination_prefix_length = 24;
+        assert!(default_route(&message).is_empty());
+    }
+}

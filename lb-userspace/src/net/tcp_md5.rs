@@ -1,0 +1,105 @@
+//! The TCP MD5 signature option (RFC 2385), which no socket crate offers.
+#![expect(unsafe_code, reason = "setsockopt(TCP_MD5SIG) has no safe wrapper")]
+
+use std::ffi::c_int;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Longest key that the kernel takes.
+const MAX_KEY: usize = 80;
+
+/// Octets of `struct sockaddr_storage`.
+const ADDRESS: usize = 128;
+
+/// `struct tcp_md5sig` of linux/tcp.h.
+#[repr(C, align(8))]
+struct TcpMd5Sig {
+    address: [u8; ADDRESS],
+    flags: u8,
+    prefix_length: u8,
+    key_length: u16,
+    ifindex: c_int,
+    key: [u8; MAX_KEY],
+}
+
+const _: () = assert!(size_of::<TcpMd5Sig>() == 216);
+
+/// Signs and checks every segment from and to `peer` with `key`. Must come before connect.
+///
+/// # Errors
+/// The key has no or more than 80 octets, or the kernel has no TCP MD5.
+pub(super) fn set_key(socket: &impl AsFd, peer: IpAddr, key: &[u8]) -> io::Result<()> {
+    let mut option = TcpMd5Sig {
+        address: socket_address(peer),
+        flags: 0,
+        prefix_length: 0,
+        key_length: 0,
+        ifindex: 0,
+        key: [0; MAX_KEY],
+    };
+    let room = option
+        .key
+        .get_mut(..key.len())
+        .filter(|room| !room.is_empty());
+    let Some(room) = room else {
+        let message = format!(
+            "a TCP MD5 password has 1 to {MAX_KEY} octets, not {}",
+            key.len()
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    };
+    room.copy_from_slice(key);
+    option.key_length = u16::try_from(key.len()).unwrap_or(u16::MAX);
+    let length = libc::socklen_t::try_from(size_of::<TcpMd5Sig>()).unwrap_or(0);
+    // SAFETY: the fd is open for as long as `socket` is borrowed; the kernel only reads `length` octets from a
+    // live value of that size, laid out as it expects.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_MD5SIG,
+            (&raw const option).cast(),
+            length,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// `struct sockaddr_in` or `sockaddr_in6` without port and scope, padded with zeros.
+fn socket_address(addr: IpAddr) -> [u8; ADDRESS] {
+    let (family, offset, octets) = match addr {
+        IpAddr::V4(addr) => (libc::AF_INET, 4, addr.octets().to_vec()),
+        IpAddr::V6(addr) => (libc::AF_INET6, 8, addr.octets().to_vec()),
+    };
+    let mut bytes = [0; ADDRESS];
+    let family = u16::try_from(family).unwrap_or(0).to_ne_bytes();
+    let fields = family.into_iter().enumerate();
+    for (index, octet) in fields.chain((offset..).zip(octets)) {
+        if let Some(byte) = bytes.get_mut(index) {
+            *byte = octet;
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    #[test]
+    fn keys_have_one_to_eighty_octets() {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let peer = IpAddr::from([127, 0, 0, 1]);
+        for length in [0, 81, 1000] {
+            let error = set_key(&socket, peer, &vec![b'x'; length]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The BGP sessions of this node and their routes.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use sha2::Digest as _;
+use sha2::Sha256;
+
+use super::Subject;
+use super::Withheld;
+use super::chooses;
+use super::gate;
+use super::selects;
+use crate::model::cluster::BgpAdvertisement;
+use crate::model::cluster::BgpPeer;
+use crate::model::cluster::Cluster;
+use crate::model::cluster::Family;
+use crate::model::cluster::Node;
+use crate::model::intent::Finding;
+use crate::model::intent::RouteAttributes;
+use crate::model::intent::SessionConfig;
+use crate::model::intent::SessionIntent;
+
+/// Hold time to propose where the peer object says none.
+pub const HOLD_TIME: Duration = Duration::from_secs(90);
+
+/// Connect retry time where the peer object says none.
+pub const CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// The sessions of one node, while they are given their routes.
+pub struct Speaker<'a> {
+    name: &'a str,
+    node: &'a Node,
+    sessions: BTreeMap<String, SessionIntent>,
+    /// By pool: its advertisements that this node may be next hop for.
+    advertisements: BTreeMap<&'a str, Vec<&'a BgpAdvertisement>>,
+    findings: Vec<Finding>,
+}
+
+impl<'a> Speaker<'a> {
+    /// The sessions that `node` holds, without routes.
+    pub fn new(cluster: &'a Cluster, name: &'a str, node: &'a Node) -> Self {
+        let sessions = cluster
+            .peers
+            .iter()
+            .filter(|(_, peer)| selects(&peer.node_selectors, &node.labels))
+            .map(|(peer_name, peer)| {
+                let config = config(peer, name, node);
+                let routes = BTreeMap::new();
+                (peer_name.clone(), SessionIntent { config, routes })
+            })
+            .collect();
+        let advertisements = cluster
+            .pools
+            .iter()
+            .map(|(pool_name, pool)| {
+                let of_pool = cluster.bgp_advertisements.values().filter(|ad| {
+                    chooses(&ad.pools, pool_name, pool) && selects(&ad.node_selectors, &node.labels)
+                });
+                (pool_name.as_str(), of_pool.collect())
+            })
+            .collect();
+        Self {
+            name,
+            node,
+            sessions,
+            advertisements,
+            findings: Vec::new(),
+        }
+    }
+
+    /// Announces a Service, all its addresses or none, and returns the peers it is announced to.
+    ///
+    /// # Errors
+    /// Why it is not announced.
+    pub fn announce(&mut self, subject: &Subject<'_>) -> Result<BTreeSet<String>, Withheld> {
+        gate(self.node)?;
+        subject.is_served_from(self.name)?;
+        let advertisements = self.advertisements.get(subject.pool).into_iter().flatten();
+        let advertisements: Vec<&BgpAdvertisement> = advertisements
+            .filter(|ad| selects(&ad.service_selectors, &subject.service.labels))
+            .copied()
+            .collect();
+        if advertisements.is_empty() {
+            return Err(Withheld::NoAdvertisement);
+        }
+        let mut routes: BTreeMap<(&str, IpNet), RouteAttributes> = BTreeMap::new();
+        for (peer, session) in &self.sessions {
+            let of_peer = advertisements
+                .iter()
+                .filter(|ad| ad.peers.is_empty() || ad.peers.contains(peer));
+            for ad in of_peer {
+                for addr in subject.addresses {
+                    if session.config.families.contains(&Family::of(*addr)) {
+                        merge(&mut routes, peer, route(*addr, ad), ad)?;
+                    }
+                }
+            }
+        }
+        if routes.is_empty() {
+            return Err(Withheld::NoPeer);
+        }
+        let routes: Vec<(String, IpNet, RouteAttributes)> = routes
+            .into_iter()
+            .map(|((peer, route), attributes)| (peer.to_owned(), route, attributes))
+            .collect();
+        let mut peers = BTreeSet::new();
+        for (peer, route, attributes) in routes {
+            self.add(subject, &peer, route, attributes);
+            peers.insert(peer);
+        }
+        Ok(peers)
+    }
+
+    /// The sessions with their routes, and what is wrong.
+    pub fn finish(self) -> (BTreeMap<String, SessionIntent>, Vec<Finding>) {
+        (self.sessions, self.findings)
+    }
+
+    fn add(
+        &mut self,
+        subject: &Subject<'_>,
+        peer: &str,
+        route: IpNet,
+        attributes: RouteAttributes,
+    ) {
+        let Some(session) = self.sessions.get_mut(peer) else {
+            return;
+        };
+        let present = session
+            .routes
+            .entry(route)
+            .or_insert_with(|| attributes.clone());
+        if present.local_pref != attributes.local_pref {
+            self.findings.push(Finding {
+                source: String::new(),
+                object: format!("Service {}", subject.name),
+                field: String::new(),
+                message: format!(
+                    "route {route} to {peer} has another localPref by another Service's BGPAdvertisement, \
+                     which stays; give both the same localPref or another aggregationLength"
+                ),
+            });
+        }
+        present.communities.extend(attributes.communities);
+    }
+}
+
+fn merge<'p>(
+    routes: &mut BTreeMap<(&'p str, IpNet), RouteAttributes>,
+    peer: &'p str,
+    route: IpNet,
+    ad: &BgpAdvertisement,
+) -> Result<(), Withheld> {
+    let local_pref = Some(ad.local_pref).filter(|preference| *preference != 0);
+    let attributes = routes
+        .entry((peer, route))
+        .or_insert_with(|| RouteAttributes {
+            local_pref,
+            ..RouteAttributes::default()
+        });
+    if attributes.local_pref != local_pref {
+        return Err(Withheld::Conflict);
+    }
+    attributes
+        .communities
+        .extend(ad.communities.iter().copied());
+    Ok(())
+}
+
+/// The route that an advertisement makes of an address.
+fn route(addr: IpAddr, ad: &BgpAdvertisement) -> IpNet {
+    let length = match addr {
+        IpAddr::V4(_) => ad.aggregation_length,
+        IpAddr::V6(_) => ad.aggregation_length_v6,
+    };
+    IpNet::new(addr, length).map_or_else(|_| IpNet::from(addr), |network| network.trunc())
+}
+
+fn config(peer: &BgpPeer, name: &str, node: &Node) -> SessionConfig {
+    let own = Family::of(peer.peer_address);
+    let mut families = BTreeSet::from([own]);
+    let mut next_hops = BTreeMap::new();
+    if peer.dual_stack {
+        let other = node.addresses.iter().find(|addr| Family::of(**addr) != own);
+        // Without an address of the other family there is no next hop to give.
+        if let Some(addr) = other {
+            families.insert(Family::of(*addr));
+            next_hops.insert(Family::of(*addr), *addr);
+        }
+    }
+    SessionConfig {
+        my_asn: peer.my_asn,
+        peer_asn: peer.peer_asn,
+        peer_address: peer.peer_address,
+        peer_port: peer.peer_port,
+        source_address: peer.source_address,
+        router_id: peer.router_id.unwrap_or_else(|| router_id(name, node)),
+        hold_time: peer.hold_time.unwrap_or(HOLD_TIME),
+        keepalive_time: peer.keepalive_time,
+        connect_time: peer.connect_time.unwrap_or(CONNECT_TIME),
+        password: peer.password.clone(),
+        multihop: peer.ebgp_multi_hop,
+        families,
+        next_hops,
+    }
+}
+
+/// The first IPv4 address of the node, else a hash of its name; never 0 (RFC 6286 §2.1).
+fn router_id(name: &str, node: &Node) -> Ipv4Addr {
+    let addresses = node.addresses.iter().filter_map(|addr| match addr {
+        IpAddr::V4(addr) if !addr.is_unspecified() => Some(*addr),
+        _ => None,
+    });
+    addresses.into_iter().next().unwrap_or_else(|| {
+        let hash = Sha256::digest(name);
+        let bits = hash
+            .iter()
+            .take(4)
+            .fold(0, |bits, byte| bits << 8 | u32::from(*byte));
+        Ipv4Addr::from_bits(bits.max(1))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_router_id_is_the_first_ipv4_address_or_a_hash() {
+        let mut node = Node {
+            addresses: vec!["2001:db8::1".parse().unwrap(), "192.0.2.7".parse().unwrap()],
+            ..Node::default()
+        };
+        assert_eq!(router_id("node-a", &node), Ipv4Addr::new(192, 0, 2, 7));
+        node.addresses.pop();
+        assert_ne!(router_id("node-a", &node), router_id("node-b", &node));
+        assert_eq!(router_id("node-a", &node), router_id("node-a", &node));
+        assert!(!router_id("", &node).is_unspecified());
+    }
+}

@@ -1,0 +1,178 @@
+//! The values of nodes and of the configuration.
+
+use std::net::IpAddr;
+
+use lb_common::addr::AddrWords;
+use lb_common::addr::Be16;
+use lb_common::addr::Be32;
+use lb_common::addr::Mac;
+use lb_common::addr::words4;
+use lb_common::addr::words6;
+use lb_common::maps::Config;
+use lb_common::maps::Node;
+use lb_common::maps::config_flags;
+use lb_common::maps::node_mode;
+use lb_common::maps::peer_filter_bit;
+
+use super::Settings;
+use crate::model::intent::PeerNode;
+use crate::model::segment::Segment;
+
+/// The value of another node, and its MAC if it is on this segment.
+pub(super) fn value(peer: &PeerNode, segment: &Segment) -> (Node, Option<Mac>) {
+    let on_link = |addr: &&IpAddr| segment.addresses.iter().any(|net| net.contains(*addr));
+    let neighbors = peer.addresses.iter().filter(on_link);
+    let mac = peer.mac.or_else(|| {
+        neighbors
+            .clone()
+            .find_map(|addr| segment.neighbors.get(addr).copied())
+    });
+    let addr = neighbors.clone().chain(&peer.addresses).next();
+    let addr = addr.map_or_else(AddrWords::default, |addr| words(*addr));
+    let unreachable = Node {
+        mode: node_mode::UNREACHABLE,
+        addr,
+        ifindex: segment.ifindex,
+        ..Node::default()
+    };
+    match mac {
+        None => (unreachable, None),
+        Some(mac) => {
+            let node = Node {
+                ethernet: ethernet(mac, segment.mac),
+                mode: node_mode::L2,
+                ..unreachable
+            };
+            (node, Some(mac))
+        }
+    }
+}
+
+/// The configuration, with `heartbeat` left to whoever writes it.
+pub(super) fn config<'a>(
+    flow_key: &[u8; 32],
+    peers: impl Iterator<Item = &'a Mac>,
+    segment: &Segment,
+    settings: Settings,
+) -> Config {
+    let mut words = [0; 4];
+    for (word, bytes) in words.iter_mut().zip(flow_key.as_chunks::<8>().0) {
+        *word = u64::from_le_bytes(*bytes);
+    }
+    let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+    let (mac_head, mac_tail) = halves(segment.mac);
+    Config {
+        flow_key: words,
+        peer_filter: peers.fold(0, |filter, mac| {
+            let (head, tail) = halves(*mac);
+            filter | peer_filter_bit(head, tail)
+        }),
+        heartbeat: 0,
+        flags: flag(settings.kernel_knows_vips, config_flags::KERNEL_KNOWS_VIPS)
+            | flag(settings.reject_unserved, config_flags::REJECT_UNSERVED),
+        ifindex: segment.ifindex,
+        mac_head,
+        mac_tail,
+        zero: 0,
+    }
+}
+
+/// An address as map values hold it.
+pub(super) fn words(addr: IpAddr) -> AddrWords {
+    match addr {
+        IpAddr::V4(addr) => words4(addr),
+        IpAddr::V6(addr) => words6(addr),
+    }
+}
+
+fn halves(mac: Mac) -> (Be32, Be16) {
+    let [a, b, c, d, e, f] = mac.0;
+    (
+        Be32::new(u32::from_be_bytes([a, b, c, d])),
+        Be16::new(u16::from_be_bytes([e, f])),
+    )
+}
+
+fn ethernet(destination: Mac, source: Mac) -> [Be32; 3] {
+    let [a, b, c, d, e, f] = destination.0;
+    let [g, h, i, j, k, l] = source.0;
+    [[a, b, c, d], [e, f, g, h], [i, j, k, l]].map(|bytes| Be32::new(u32::from_be_bytes(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const PEERS: Mac = Mac([2, 0, 0, 0, 0, 2]);
+
+    fn segment() -> Segment {
+        Segment {
+            ifindex: 7,
+            mac: OURS,
+            addresses: vec!["192.0.2.1/24".parse().unwrap()],
+            neighbors: [
+                ("192.0.2.2".parse().unwrap(), PEERS),
+                ("198.51.100.2".parse().unwrap(), PEERS),
+            ]
+            .into(),
+            ..Segment::default()
+        }
+    }
+
+    fn peer(addresses: &[&str], mac: Option<Mac>) -> PeerNode {
+        PeerNode {
+            addresses: addresses.iter().map(|addr| addr.parse().unwrap()).collect(),
+            mac,
+        }
+    }
+
+    #[test]
+    fn a_resolved_node_on_the_segment_is_reached_by_its_mac() {
+        let (node, mac) = value(&peer(&["2001:db8::2", "192.0.2.2"], None), &segment());
+        assert_eq!(mac, Some(PEERS));
+        assert_eq!((node.mode, node.ifindex), (node_mode::L2, 7));
+        let octets: Vec<u8> = node
+            .ethernet
+            .iter()
+            .flat_map(|word| word.host().to_be_bytes())
+            .collect();
+        assert_eq!(octets, [PEERS.0, OURS.0].concat());
+        assert_eq!(node.addr, words("192.0.2.2".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_node_off_the_segment_is_unreachable_unless_its_mac_is_given() {
+        assert_eq!(
+            value(&peer(&["198.51.100.2"], None), &segment()).0.mode,
+            node_mode::UNREACHABLE
+        );
+        let (node, mac) = value(&peer(&["198.51.100.2"], Some(PEERS)), &segment());
+        assert_eq!((node.mode, mac), (node_mode::L2, Some(PEERS)));
+    }
+
+    #[test]
+    fn a_node_whose_mac_is_not_known_is_unreachable() {
+        let (node, mac) = value(&peer(&["192.0.2.3"], None), &segment());
+        assert_eq!((node.mode, mac), (node_mode::UNREACHABLE, None));
+    }
+
+    #[test]
+    fn the_configuration_carries_key_filter_flags_and_mac() {
+        let settings = Settings {
+            kernel_knows_vips: true,
+            reject_unserved: true,
+        };
+        let mut key = [0; 32];
+        key[8] = 1;
+        let config = config(&key, [PEERS].iter(), &segment(), settings);
+        assert_eq!(config.flow_key, [0, 1, 0, 0]);
+        assert_eq!(config.flags, 3);
+        let (head, tail) = halves(PEERS);
+        assert_eq!(config.peer_filter, peer_filter_bit(head, tail));
+        assert_eq!(
+            (config.mac_head.host(), config.mac_tail.host()),
+            (0x0200_0000, 1)
+        );
+    }
+}

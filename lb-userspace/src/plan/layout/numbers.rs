@@ -1,0 +1,87 @@
+//! Hands out small numbers and takes them back: node numbers, frontend ids, backend elements.
+
+/// A set of numbers in use. Numbers go round, so that one taken back is given out again as late as
+/// possible.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Numbers {
+    first: u32,
+    end: u32,
+    used: Vec<u64>,
+    free: u32,
+    cursor: u32,
+}
+
+impl Numbers {
+    /// All numbers from `first` up to, not including, `end`.
+    pub(super) fn new(first: u32, end: u32) -> Self {
+        let end = end.max(first);
+        Self {
+            first,
+            end,
+            used: vec![0; end.div_ceil(64) as usize],
+            free: end - first,
+            cursor: first,
+        }
+    }
+
+    /// How many numbers are left.
+    pub(super) fn free(&self) -> u32 {
+        self.free
+    }
+
+    /// Takes a number; `None` if none is left.
+    pub(super) fn take(&mut self) -> Option<u32> {
+        if self.free == 0 {
+            return None;
+        }
+        let number = self
+            .first_free(self.cursor, self.end)
+            .or_else(|| self.first_free(self.first, self.cursor))?;
+        self.used[(number / 64) as usize] |= 1 << (number % 64);
+        self.free -= 1;
+        self.cursor = number + 1;
+        Some(number)
+    }
+
+    /// Gives a number back.
+    pub(super) fn give_back(&mut self, number: u32) {
+        let bit = 1 << (number % 64);
+        let word = &mut self.used[(number / 64) as usize];
+        debug_assert!(*word & bit != 0, "{number} was not taken");
+        *word &= !bit;
+        self.free += 1;
+    }
+
+    fn first_free(&self, from: u32, to: u32) -> Option<u32> {
+        let mut at = from;
+        while at < to {
+            let word = self.used[(at / 64) as usize] | ((1u64 << (at % 64)) - 1);
+            let number = at / 64 * 64 + word.trailing_ones();
+            if word != u64::MAX {
+                return (number < to).then_some(number);
+            }
+            at = number;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_given_out_once_and_reused_last() {
+        let mut numbers = Numbers::new(1, 131);
+        let all: Vec<u32> = std::iter::from_fn(|| numbers.take()).collect();
+        assert_eq!(all, (1..131).collect::<Vec<_>>());
+        for number in [7, 70, 130] {
+            numbers.give_back(number);
+        }
+        assert_eq!(numbers.free(), 3);
+        assert_eq!([numbers.take(), numbers.take()], [Some(7), Some(70)]);
+        numbers.give_back(7);
+        assert_eq!([numbers.take(), numbers.take()], [Some(130), Some(7)]);
+        assert_eq!(numbers.take(), None);
+    }
+}

@@ -1,0 +1,289 @@
+//! One pass over an intent: collects the steps in the order in which they are safe.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use lb_common::maps::Node;
+use lb_common::maps::Vip;
+use lb_common::maps::vip_flags;
+
+use super::Layout;
+use super::PlacedNode;
+use super::Settings;
+use super::WINDOW;
+use super::node;
+use super::table;
+use crate::model::intent::DataplaneIntent;
+use crate::model::intent::FrontendName;
+use crate::model::intent::PeerNode;
+use crate::model::intent::VipIntent;
+use crate::model::segment::Segment;
+use crate::plan::step::Step;
+
+/// The steps of a pass by kind, and the room that is free once they are taken.
+///
+/// The step fields stand in the order of execution: what is pointed at is written before what points at
+/// it, and emptied after.
+pub(super) struct Round<'a> {
+    pub(super) layout: &'a mut Layout,
+    local: &'a str,
+    set_nodes: Vec<Step>,
+    set_peer_macs: Vec<Step>,
+    set_config: Vec<Step>,
+    pub(super) set_backends: Vec<Step>,
+    pub(super) set_slots: Vec<Step>,
+    pub(super) set_frontends: Vec<Step>,
+    set_vips: Vec<Step>,
+    remove_vips: Vec<Step>,
+    pub(super) remove_frontends: Vec<Step>,
+    pub(super) retire_backends: Vec<Step>,
+    remove_nodes: Vec<Step>,
+    remove_peer_macs: Vec<Step>,
+    pub(super) free_slots: Vec<(u32, u32)>,
+    pub(super) free_elements: Vec<u32>,
+    pub(super) free_ids: Vec<u32>,
+    free_nodes: Vec<u16>,
+    refused: Vec<(FrontendName, String)>,
+}
+
+impl<'a> Round<'a> {
+    /// Plans every part of the intent and commits it to the layout.
+    pub(super) fn run(
+        layout: &'a mut Layout,
+        intent: &'a DataplaneIntent,
+        segment: &Segment,
+        settings: Settings,
+    ) -> Self {
+        let mut round = Self {
+            layout,
+            local: &intent.node,
+            set_nodes: Vec::new(),
+            set_peer_macs: Vec::new(),
+            set_config: Vec::new(),
+            set_backends: Vec::new(),
+            set_slots: Vec::new(),
+            set_frontends: Vec::new(),
+            set_vips: Vec::new(),
+            remove_vips: Vec::new(),
+            remove_frontends: Vec::new(),
+            retire_backends: Vec::new(),
+            remove_nodes: Vec::new(),
+            remove_peer_macs: Vec::new(),
+            free_slots: Vec::new(),
+            free_elements: Vec::new(),
+            free_ids: Vec::new(),
+            free_nodes: Vec::new(),
+            refused: Vec::new(),
+        };
+        round.plan_nodes(intent, segment, settings);
+        round.plan_frontends(intent);
+        round.plan_vips(&intent.vips);
+        round.retire_nodes(intent);
+        round
+    }
+
+    /// Whether the round gives back anything that a frontend can be refused for.
+    pub(super) fn freed_room(&self) -> bool {
+        !(self.free_slots.is_empty()
+            && self.free_elements.is_empty()
+            && self.free_ids.is_empty()
+            && self.free_nodes.is_empty())
+    }
+
+    /// Appends the steps, gives back the room, and returns what was refused.
+    pub(super) fn finish(self, steps: &mut Vec<Step>) -> Vec<(FrontendName, String)> {
+        for part in [
+            self.set_nodes,
+            self.set_peer_macs,
+            self.set_config,
+            self.set_backends,
+            self.set_slots,
+            self.set_frontends,
+            self.set_vips,
+            self.remove_vips,
+            self.remove_frontends,
+            self.retire_backends,
+            self.remove_nodes,
+            self.remove_peer_macs,
+        ] {
+            steps.extend(part);
+        }
+        for (start, length) in self.free_slots {
+            self.layout.slots.give_back(start, length);
+        }
+        for index in self.free_elements {
+            self.layout.windows[(index / WINDOW) as usize].give_back(index % WINDOW);
+        }
+        for id in self.free_ids {
+            self.layout.frontend_ids.give_back(id);
+        }
+        for number in self.free_nodes {
+            self.layout.node_numbers.give_back(u32::from(number));
+        }
+        self.refused
+    }
+
+    /// The number of a node; 0 is this one.
+    pub(super) fn node_number(&self, name: &str) -> Option<u16> {
+        if name == self.local {
+            return Some(0);
+        }
+        self.layout.nodes.get(name).map(|node| node.number)
+    }
+
+    fn plan_nodes(&mut self, intent: &DataplaneIntent, segment: &Segment, settings: Settings) {
+        let unknown = PeerNode::default();
+        let mut wanted: BTreeMap<&str, &PeerNode> = intent
+            .nodes
+            .iter()
+            .map(|(name, node)| (name.as_str(), node))
+            .collect();
+        for backend in intent
+            .frontends
+            .values()
+            .flat_map(|frontend| &frontend.backends)
+        {
+            wanted.entry(&backend.node).or_insert(&unknown);
+        }
+        wanted.remove(self.local);
+
+        let mut peer_macs = BTreeMap::new();
+        for (name, peer) in wanted {
+            let (value, mac) = node::value(peer, segment);
+            let Some(number) = self.place_node(name, value) else {
+                continue;
+            };
+            if let Some(mac) = mac.filter(|mac| *mac != segment.mac) {
+                peer_macs.entry(mac).or_insert(number);
+            }
+        }
+        for (mac, number) in &peer_macs {
+            if self.layout.peer_macs.get(mac) != Some(number) {
+                let (mac, number) = (*mac, *number);
+                self.set_peer_macs.push(Step::SetPeerMac { mac, number });
+            }
+        }
+        for mac in self.layout.peer_macs.keys() {
+            if !peer_macs.contains_key(mac) {
+                self.remove_peer_macs
+                    .push(Step::RemovePeerMac { mac: *mac });
+            }
+        }
+        let config = node::config(&intent.flow_key, peer_macs.keys(), segment, settings);
+        if self.layout.config != Some(config) {
+            self.set_config.push(Step::SetConfig(config));
+        }
+        self.layout.config = Some(config);
+        self.layout.peer_macs = peer_macs;
+    }
+
+    fn place_node(&mut self, name: &str, value: Node) -> Option<u16> {
+        let number = match self.layout.nodes.get_mut(name) {
+            Some(placed) if placed.value == value => return Some(placed.number),
+            Some(placed) => {
+                placed.value = value;
+                placed.number
+            }
+            None => {
+                let number = self.layout.node_numbers.take()? as u16;
+                let placed = PlacedNode { number, value };
+                self.layout.nodes.insert(name.to_owned(), placed);
+                number
+            }
+        };
+        self.set_nodes.push(Step::SetNode {
+            name: name.to_owned(),
+            number,
+            node: value,
+        });
+        Some(number)
+    }
+
+    fn plan_frontends(&mut self, intent: &DataplaneIntent) {
+        let present = self.layout.frontends.keys();
+        let gone: Vec<FrontendName> = present
+            .filter(|name| !intent.frontends.contains_key(name))
+            .copied()
+            .collect();
+        for name in gone {
+            table::remove(self, name);
+        }
+        // Tables that are there come first, so that a newcomer is refused rather than they.
+        let (present, new): (Vec<_>, Vec<_>) = intent
+            .frontends
+            .iter()
+            .partition(|(name, _)| self.layout.frontends.contains_key(name));
+        for (name, frontend) in present.into_iter().chain(new) {
+            let table = self.layout.frontends.get(name);
+            if table.is_some_and(|table| table.intent == *frontend && !table.is_short) {
+                continue;
+            }
+            if let Err(reason) = table::plan(self, *name, frontend) {
+                self.refused.push((*name, reason));
+            }
+        }
+    }
+
+    fn plan_vips(&mut self, wanted: &BTreeMap<IpAddr, VipIntent>) {
+        let gone: Vec<IpAddr> = self
+            .layout
+            .vips
+            .keys()
+            .filter(|addr| !wanted.contains_key(addr))
+            .copied()
+            .collect();
+        for (addr, intent) in wanted {
+            let vip = vip(*intent);
+            let present = self.layout.vips.get(addr).copied();
+            let has_room = self.layout.vips.len() < self.layout.vip_capacity;
+            if present != Some(vip) && (present.is_some() || has_room) {
+                self.layout.vips.insert(*addr, vip);
+                self.set_vips.push(Step::SetVip { addr: *addr, vip });
+            }
+        }
+        for addr in gone {
+            self.layout.vips.remove(&addr);
+            self.remove_vips.push(Step::RemoveVip { addr });
+        }
+    }
+
+    /// Forgets nodes that nobody asks for and no backend runs on.
+    fn retire_nodes(&mut self, intent: &DataplaneIntent) {
+        let mut gone: BTreeSet<&str> = self
+            .layout
+            .nodes
+            .keys()
+            .map(String::as_str)
+            .filter(|name| !intent.nodes.contains_key(*name) || *name == self.local)
+            .collect();
+        if gone.is_empty() {
+            return;
+        }
+        for table in self.layout.frontends.values() {
+            for member in table.members.values() {
+                gone.remove(member.node.as_str());
+            }
+        }
+        let gone: Vec<String> = gone.into_iter().map(str::to_owned).collect();
+        for name in gone {
+            if let Some(placed) = self.layout.nodes.remove(&name) {
+                self.remove_nodes.push(Step::SetNode {
+                    name,
+                    number: placed.number,
+                    node: Node::default(),
+                });
+                self.free_nodes.push(placed.number);
+            }
+        }
+    }
+}
+
+fn vip(intent: VipIntent) -> Vip {
+    let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+    Vip {
+        flags: flag(intent.answer_neighbors, vip_flags::ANSWER_NEIGHBORS)
+            | flag(intent.answer_echo, vip_flags::ANSWER_ECHO),
+        zero: 0,
+    }
+}

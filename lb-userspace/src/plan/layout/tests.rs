@@ -1,0 +1,539 @@
+//! Plans run against simulated maps, checked after every single step.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+
+use lb_common::maps::Backend;
+use lb_common::maps::Frontend;
+use lb_common::maps::Slot;
+use lb_common::maps::backend_flags;
+use lb_common::maps::node_mode;
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::cluster::Protocol;
+use crate::model::intent::BackendIntent;
+use crate::model::intent::FrontendIntent;
+use crate::model::intent::PeerNode;
+use crate::model::intent::VipIntent;
+use crate::model::name::ObjectName;
+use crate::plan::maglev;
+
+/// What the kernel's maps would hold.
+#[derive(Default)]
+struct Maps {
+    config: Option<Config>,
+    nodes: HashMap<u16, Node>,
+    peer_macs: BTreeMap<Mac, u16>,
+    backends: HashMap<u32, Backend>,
+    slots: HashMap<u32, Slot>,
+    frontends: BTreeMap<FrontendName, Frontend>,
+    vips: BTreeMap<IpAddr, Vip>,
+}
+
+impl Maps {
+    /// Takes the steps, checking the invariants after each.
+    fn run(&mut self, steps: &[Step]) {
+        for step in steps {
+            self.take(step);
+            self.check_touched(step);
+        }
+        self.check();
+    }
+
+    fn take(&mut self, step: &Step) {
+        match step.clone() {
+            Step::SetConfig(config) => self.config = Some(config),
+            Step::SetNode { number, node, .. } => {
+                self.nodes.insert(number, node);
+            }
+            Step::SetPeerMac { mac, number } => {
+                self.peer_macs.insert(mac, number);
+            }
+            Step::RemovePeerMac { mac } => {
+                self.peer_macs.remove(&mac).expect("a MAC to remove");
+            }
+            Step::SetBackend { index, backend } => {
+                let old = self.backends.insert(index, backend).unwrap_or_default();
+                let was_other = old.addr != backend.addr
+                    || old.port != backend.port
+                    || old.node != backend.node;
+                assert!(
+                    old.flags == 0 || backend.flags == 0 || !was_other,
+                    "{step} overwrites a pod"
+                );
+                let reused = old.flags == 0 && backend.flags != 0;
+                assert!(
+                    !reused || old.generation < backend.generation,
+                    "{step}: old generation"
+                );
+            }
+            Step::SetSlot { index, slot } => {
+                assert_ne!(
+                    self.slots.insert(index, slot).unwrap_or_default(),
+                    Slot::new([u16::MAX; 4])
+                );
+            }
+            Step::SetFrontend { name, frontend } => {
+                self.frontends.insert(name, frontend);
+            }
+            Step::RemoveFrontend { name } => {
+                self.frontends.remove(&name).expect("a frontend to remove");
+            }
+            Step::SetVip { addr, vip } => {
+                self.vips.insert(addr, vip);
+            }
+            Step::RemoveVip { addr } => {
+                self.vips.remove(&addr).expect("a VIP to remove");
+            }
+        }
+    }
+
+    /// The invariants that a step can break.
+    fn check_touched(&self, step: &Step) {
+        match step {
+            Step::SetFrontend { name, frontend } => self.check_frontend(name, frontend, None),
+            Step::SetSlot { index, .. } => {
+                for (name, frontend) in &self.frontends {
+                    if (frontend.slots..=frontend.slots + frontend.mask).contains(index) {
+                        self.check_frontend(name, frontend, Some(*index));
+                    }
+                }
+            }
+            Step::SetBackend { backend, .. } if backend.flags == 0 => self.check(),
+            Step::SetNode { .. } => self.check(),
+            _ => {}
+        }
+    }
+
+    fn check(&self) {
+        let mut regions: Vec<(u32, u32)> = Vec::new();
+        for (name, frontend) in &self.frontends {
+            self.check_frontend(name, frontend, None);
+            regions.push((frontend.slots, frontend.slots + frontend.mask));
+        }
+        regions.sort_unstable();
+        assert!(
+            regions.windows(2).all(|pair| pair[0].1 < pair[1].0),
+            "regions overlap"
+        );
+    }
+
+    fn check_frontend(&self, name: &FrontendName, frontend: &Frontend, only: Option<u32>) {
+        let all = frontend.slots..=frontend.slots + frontend.mask;
+        for index in only.map_or(all, |index| index..=index) {
+            let owners = self
+                .slots
+                .get(&index)
+                .expect("a slot that was written")
+                .owners();
+            for number in owners.into_iter().filter(|number| *number != 0) {
+                let backend = self.backend(frontend, number);
+                assert_ne!(
+                    backend.flags & backend_flags::IN_USE,
+                    0,
+                    "{name}: slot {index} names {number}"
+                );
+                let known = backend.node == 0 || self.nodes.contains_key(&backend.node);
+                assert!(known, "{name}: node {} is not there", backend.node);
+            }
+        }
+    }
+
+    fn backend(&self, frontend: &Frontend, number: u16) -> Backend {
+        let index = frontend.backends + u32::from(number);
+        self.backends.get(&index).copied().unwrap_or_default()
+    }
+
+    /// Asserts that the maps hold what the intent asks for, and nothing else.
+    fn assert_is(&self, intent: &DataplaneIntent, layout: &Layout) {
+        let names: Vec<_> = self.frontends.keys().collect();
+        assert_eq!(names, intent.frontends.keys().collect::<Vec<_>>());
+        let mut in_use = 0;
+        for (name, wanted) in &intent.frontends {
+            let frontend = &self.frontends[name];
+            let active: Vec<_> = wanted
+                .backends
+                .iter()
+                .filter(|backend| backend.weight > 0)
+                .collect();
+            let candidates: Vec<_> = active
+                .iter()
+                .map(|b| maglev::Candidate {
+                    addr: b.addr,
+                    port: b.port,
+                    weight: b.weight,
+                })
+                .collect();
+            let owners = maglev::fill(wanted.table_length, &candidates);
+            assert!(
+                frontend.mask + 1 >= wanted.table_length,
+                "{name} is too short"
+            );
+            for offset in 0..=frontend.mask {
+                let number = self.slots[&(frontend.slots + offset)].current();
+                let owner = owners[(offset & (wanted.table_length - 1)) as usize];
+                let found = (number != 0).then(|| self.backend(frontend, number));
+                let found = found.map(|b| (b.addr, b.port.host(), b.node, b.flags));
+                let wanted = owner.map(|owner| {
+                    let node = active[owner].node.as_str();
+                    let node = if node == intent.node {
+                        0
+                    } else {
+                        layout.nodes[node].number
+                    };
+                    let addr = node::words(active[owner].addr);
+                    (addr, active[owner].port, node, backend_flags::IN_USE)
+                });
+                assert_eq!(found, wanted, "{name}: slot {offset}");
+            }
+            let draining = wanted
+                .backends
+                .iter()
+                .filter(|backend| backend.weight == 0)
+                .count();
+            let drains = |b: &&Backend| b.flags & backend_flags::DRAINING != 0;
+            let members = layout.frontends[name].members.keys();
+            let members: Vec<_> = members
+                .map(|number| self.backend(frontend, *number))
+                .collect();
+            assert_eq!(members.iter().filter(drains).count(), draining);
+            in_use += wanted.backends.len();
+        }
+        let live = self
+            .backends
+            .values()
+            .filter(|backend| backend.flags != 0)
+            .count();
+        assert_eq!(live, in_use, "backends left over");
+        assert_eq!(self.vips.len(), intent.vips.len());
+        assert!(self.config.is_some());
+        let reachable = self
+            .nodes
+            .values()
+            .filter(|node| node.mode != node_mode::UNREACHABLE)
+            .count();
+        assert_eq!(self.peer_macs.len(), reachable);
+    }
+}
+
+const HERE: &str = "node-0";
+
+fn segment() -> Segment {
+    Segment {
+        interface: "eth0".into(),
+        ifindex: 2,
+        mac: Mac([2, 0, 0, 0, 0, 0]),
+        mtu: 1500,
+        addresses: vec!["192.0.2.100/24".parse().unwrap()],
+        neighbors: (1..200)
+            .map(|n| (node_addr(n), Mac([2, 0, 0, 0, 1, n])))
+            .collect(),
+    }
+}
+
+fn node_addr(n: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, n))
+}
+
+fn name(n: u8) -> FrontendName {
+    FrontendName {
+        addr: IpAddr::V4(Ipv4Addr::new(203, 0, 113, n)),
+        port: 80,
+        protocol: Protocol::Tcp,
+    }
+}
+
+/// Backends by number of their pod; pod n runs on node n mod 5.
+fn frontend(table_length: u32, pods: &[(u16, u32)]) -> FrontendIntent {
+    let backends = pods.iter().map(|(pod, weight)| BackendIntent {
+        addr: IpAddr::V4(Ipv4Addr::from_bits(0x0af4_0000 + u32::from(*pod))),
+        port: 8080,
+        node: format!("node-{}", pod % 5),
+        weight: *weight,
+    });
+    FrontendIntent {
+        service: ObjectName::new("default", "web"),
+        table_length,
+        client_affinity: false,
+        backends: backends.collect(),
+    }
+}
+
+fn intent(frontends: impl IntoIterator<Item = (u8, FrontendIntent)>) -> DataplaneIntent {
+    let frontends: BTreeMap<_, _> = frontends
+        .into_iter()
+        .map(|(n, intent)| (name(n), intent))
+        .collect();
+    let vip = VipIntent {
+        answer_neighbors: false,
+        answer_echo: true,
+    };
+    let nodes = (1..5).map(|n| {
+        let node = PeerNode {
+            addresses: vec![node_addr(n)],
+            mac: None,
+        };
+        (format!("node-{n}"), node)
+    });
+    DataplaneIntent {
+        node: HERE.into(),
+        flow_key: [1; 32],
+        vips: frontends.keys().map(|name| (name.addr, vip)).collect(),
+        frontends,
+        nodes: nodes.collect(),
+    }
+}
+
+fn small() -> Capacity {
+    Capacity {
+        slots: 4_096,
+        backends: 300,
+        frontends: 16,
+        vips: 16,
+        nodes: 16,
+    }
+}
+
+fn plan(layout: &mut Layout, intent: &DataplaneIntent) -> Plan {
+    let (plan, next) = layout.plan(intent, &segment(), Settings::default());
+    *layout = next;
+    plan
+}
+
+fn slot_writes(plan: &Plan) -> usize {
+    let is_slot = |step: &&Step| matches!(step, Step::SetSlot { .. });
+    plan.steps.iter().filter(is_slot).count()
+}
+
+#[test]
+fn a_first_plan_fills_empty_maps_and_a_second_one_has_nothing_to_do() {
+    let mut layout = Layout::new(small());
+    let mut maps = Maps::default();
+    let wanted = intent([(1, frontend(128, &[(1, 1), (2, 1), (5, 1)]))]);
+    let first = plan(&mut layout, &wanted);
+    maps.run(&first.steps);
+    maps.assert_is(&wanted, &layout);
+    assert_eq!(maps.peer_macs.len(), 4);
+    assert_eq!(plan(&mut layout, &wanted), Plan::default());
+}
+
+#[test]
+fn a_backend_that_goes_rewrites_only_slots_that_it_owned_or_that_moved() {
+    let mut layout = Layout::new(Capacity::default());
+    let mut maps = Maps::default();
+    let all: Vec<_> = (1..=100).map(|pod| (pod, 1)).collect();
+    maps.run(&plan(&mut layout, &intent([(1, frontend(16_384, &all))])).steps);
+    let less = plan(&mut layout, &intent([(1, frontend(16_384, &all[1..]))]));
+    maps.run(&less.steps);
+    let writes = slot_writes(&less) as f64 / 16_384.0;
+    assert!((0.01..=0.025).contains(&writes), "{writes}");
+}
+
+#[test]
+fn a_draining_backend_leaves_the_front_and_stays_in_history() {
+    let mut layout = Layout::new(small());
+    let mut maps = Maps::default();
+    maps.run(&plan(&mut layout, &intent([(1, frontend(64, &[(1, 1), (2, 1)]))])).steps);
+    let owned: BTreeMap<u32, u16> = maps
+        .slots
+        .iter()
+        .map(|(index, slot)| (*index, slot.current()))
+        .collect();
+    let wanted = intent([(1, frontend(64, &[(1, 0), (2, 1)]))]);
+    maps.run(&plan(&mut layout, &wanted).steps);
+    maps.assert_is(&wanted, &layout);
+    let (leaving, staying) = (owned[&0].min(3 - owned[&0]), 2);
+    assert_eq!(leaving, 1);
+    for (index, slot) in &maps.slots {
+        let [c0, c1, ..] = slot.owners();
+        assert_eq!(c0, staying);
+        assert_eq!(c1, if owned[index] == leaving { leaving } else { 0 });
+    }
+}
+
+#[test]
+fn a_table_that_grows_inherits_its_history() {
+    let mut layout = Layout::new(small());
+    let mut maps = Maps::default();
+    maps.run(&plan(&mut layout, &intent([(1, frontend(64, &[(1, 1), (2, 1)]))])).steps);
+    let old = layout.frontends[&name(1)].slots.clone();
+    let wanted = intent([(1, frontend(256, &[(1, 1), (2, 1), (3, 1)]))]);
+    maps.run(&plan(&mut layout, &wanted).steps);
+    maps.assert_is(&wanted, &layout);
+    for (index, slot) in layout.frontends[&name(1)].slots.iter().enumerate() {
+        assert!(
+            slot.owners().contains(&old[index % 64].current()),
+            "slot {index}"
+        );
+    }
+    assert_eq!(layout.slots_used(), 256);
+}
+
+#[test]
+fn a_table_with_history_never_shrinks_but_its_owners_repeat() {
+    let mut layout = Layout::new(small());
+    let mut maps = Maps::default();
+    maps.run(
+        &plan(
+            &mut layout,
+            &intent([(1, frontend(256, &[(1, 1), (2, 1), (3, 1)]))]),
+        )
+        .steps,
+    );
+    let wanted = intent([(1, frontend(64, &[(1, 1), (2, 1)]))]);
+    maps.run(&plan(&mut layout, &wanted).steps);
+    maps.assert_is(&wanted, &layout);
+    let digest = layout.frontends[&name(1)].digest().to_owned();
+    assert_eq!(layout.slots_used(), 256);
+
+    let mut fresh = Layout::new(small());
+    plan(&mut fresh, &wanted);
+    assert_eq!(fresh.slots_used(), 64);
+    assert_eq!(fresh.frontends[&name(1)].digest(), digest);
+
+    let alone = intent([(1, frontend(64, &[(1, 1)]))]);
+    maps.run(&plan(&mut layout, &alone).steps);
+    maps.assert_is(&alone, &layout);
+    assert_eq!(layout.slots_used(), 64, "nobody else is left to remember");
+}
+
+#[test]
+fn a_newcomer_is_refused_when_the_slots_are_used_up_and_taken_in_later() {
+    let mut layout = Layout::new(small());
+    let mut maps = Maps::default();
+    let big = || frontend(2_048, &[(1, 1), (2, 1)]);
+    maps.run(&plan(&mut layout, &intent([(5, big()), (6, big())])).steps);
+    let refused = plan(&mut layout, &intent([(1, big()), (5, big()), (6, big())]));
+    maps.run(&refused.steps);
+    let [(newcomer, reason)] = refused.refused.as_slice() else {
+        panic!("{:?}", refused.refused);
+    };
+    assert_eq!(*newcomer, name(1));
+    assert_eq!(
+        reason,
+        "no room for 2048 slots: 4096 of 4096 are in use; raise --slots or remove Services"
+    );
+    let swapped = intent([(1, big()), (6, big())]);
+    let plan = plan(&mut layout, &swapped);
+    maps.run(&plan.steps);
+    assert_eq!(plan.refused, []);
+    maps.assert_is(&swapped, &layout);
+}
+
+#[test]
+fn a_table_that_cannot_grow_goes_on_at_its_length() {
+    let mut layout = Layout::new(Capacity {
+        slots: 64,
+        ..small()
+    });
+    let mut maps = Maps::default();
+    maps.run(&plan(&mut layout, &intent([(1, frontend(64, &[(1, 1), (2, 1)]))])).steps);
+    let longer = intent([(1, frontend(128, &[(1, 1), (3, 1)]))]);
+    let first = plan(&mut layout, &longer);
+    maps.run(&first.steps);
+    maps.assert_is(&intent([(1, frontend(64, &[(1, 1), (3, 1)]))]), &layout);
+    assert_eq!(first.refused.len(), 1);
+    let again = plan(&mut layout, &longer);
+    assert_eq!((again.steps, again.refused), (vec![], first.refused));
+}
+
+#[test]
+fn a_frontend_with_more_backends_than_there_is_room_for_is_refused() {
+    let mut layout = Layout::new(Capacity {
+        backends: 4,
+        ..small()
+    });
+    let four: Vec<_> = (1..=4).map(|pod| (pod, 1)).collect();
+    let plan = plan(
+        &mut layout,
+        &intent([(1, frontend(64, &four)), (2, frontend(64, &four[1..]))]),
+    );
+    let refused: Vec<_> = plan.refused.iter().map(|(name, _)| *name).collect();
+    assert_eq!(refused, [name(1)]);
+    assert!(layout.frontend(&name(2)).is_some());
+}
+
+#[test]
+fn a_node_that_goes_frees_its_number_once_no_pod_is_on_it() {
+    let mut layout = Layout::new(small());
+    let mut maps = Maps::default();
+    let mut wanted = intent([(1, frontend(64, &[(1, 1), (2, 1)]))]);
+    maps.run(&plan(&mut layout, &wanted).steps);
+    let number = layout.nodes["node-1"].number;
+    wanted.nodes.remove("node-1");
+    maps.run(&plan(&mut layout, &wanted).steps);
+    assert_eq!(layout.nodes["node-1"].number, number);
+    assert_eq!(maps.nodes[&number].mode, node_mode::UNREACHABLE);
+    assert_eq!(maps.peer_macs.len(), 3);
+
+    let mut wanted = intent([(1, frontend(64, &[(2, 1)]))]);
+    wanted.nodes.remove("node-1");
+    maps.run(&plan(&mut layout, &wanted).steps);
+    assert!(!layout.nodes.contains_key("node-1"));
+}
+
+#[test]
+fn steps_that_were_not_taken_come_first_in_the_next_plan() {
+    let mut layout = Layout::new(small());
+    let mut maps = Maps::default();
+    let first = plan(&mut layout, &intent([(1, frontend(64, &[(1, 1), (2, 1)]))]));
+    let (taken, left) = first.steps.split_at(first.steps.len() / 2);
+    maps.run(taken);
+    let mut layout = layout.with_pending(left.to_vec());
+    let wanted = intent([(1, frontend(64, &[(2, 1), (3, 1)]))]);
+    let second = plan(&mut layout, &wanted);
+    assert!(second.steps.starts_with(left));
+    maps.run(&second.steps);
+    maps.assert_is(&wanted, &layout);
+    assert_eq!(plan(&mut layout, &wanted), Plan::default());
+}
+
+/// Frontends by number: table length as a power of two, and pods with their weights.
+type Scene = BTreeMap<u8, (u32, BTreeMap<u16, u32>)>;
+
+fn scene() -> impl Strategy<Value = Scene> {
+    let pods = proptest::collection::btree_map(1u16..20, 0u32..3, 0..8);
+    proptest::collection::btree_map(1u8..6, (3u32..8, pods), 0..5)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_sequence_of_intents_keeps_every_slot_on_a_pod_that_is_there(
+        scenes in proptest::collection::vec(scene(), 1..8),
+        lost in proptest::collection::vec(1u8..5, 8),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut layout = Layout::new(small());
+        let mut maps = Maps::default();
+        for (scene, lost) in scenes.iter().zip(lost) {
+            let mut wanted = intent(scene.iter().map(|(n, (order, pods))| {
+                let mut pods: Vec<_> = pods.iter().map(|(pod, weight)| (*pod, *weight)).collect();
+                pods.retain(|(pod, _)| pod % 5 != u16::from(lost));
+                (*n, frontend(1 << order, &pods))
+            }));
+            wanted.nodes.remove(&format!("node-{lost}"));
+            let plan = plan(&mut layout, &wanted);
+            prop_assert_eq!(&plan.refused, &[]);
+            let at = cut.index(plan.steps.len() + 1);
+            maps.run(&plan.steps[..at]);
+            if at % 2 == 0 {
+                layout = layout.with_pending(plan.steps[at..].to_vec());
+                let rest = self::plan(&mut layout, &wanted).steps;
+                prop_assert_eq!(&rest, &plan.steps[at..]);
+                maps.run(&rest);
+            } else {
+                maps.run(&plan.steps[at..]);
+            }
+            maps.assert_is(&wanted, &layout);
+            prop_assert_eq!(self::plan(&mut layout, &wanted), Plan::default());
+        }
+        let ids: BTreeSet<u32> = maps.frontends.values().map(|frontend| frontend.id).collect();
+        prop_assert_eq!(ids.len(), maps.frontends.len());
+    }
+}

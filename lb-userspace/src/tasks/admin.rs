@@ -1,0 +1,26 @@
+//! The admin API: HTTP and JSON on a unix socket that only its owner may use.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use tracing::error;
+
+use super::report::Report;
+use crate::model::status::Status;
+use crate::net::unix_http::Listener;
+
+/// Serves until dropped.
+pub async fn run(listener: Listener, report: Arc<Report>) {
+    let router = Router::new()
+        .route("/v1/status", get(status))
+        .with_state(report);
+    if let Err(error) = axum::serve(listener, router).await {
+        error!("admin API: {error}");
+    }
+}
+
+async fn status(State(report): State<Arc<Report>>) -> Json<Status> {
+    Json(tokio::task::block_in_place(|| report.status()))
+}

@@ -1,0 +1,237 @@
+//! What the agent says about itself, put together from what the tasks publish.
+
+use std::sync::Arc;
+
+use lb_common::drop::DropReason;
+use lb_common::maps::{FrontendStats, Node, node_mode};
+use tokio::sync::watch;
+
+use super::control::Desired;
+use super::datapath::Programmed;
+use super::sessions::{self, SessionBook};
+use super::source::Snapshot;
+use crate::datapath::counters::Counters;
+use crate::model::intent::{FrontendName, Intent, ServiceState};
+use crate::model::name::ObjectName;
+use crate::model::status::{
+    AttachStatus, BackendStatus, FindingStatus, FrontendStatus, NodeStatus, ServiceStatus, SlotUse,
+    Status,
+};
+use crate::plan::layout::{Layout, Table};
+
+/// Everything there is to tell.
+pub struct Report {
+    /// Name of this node.
+    pub node: String,
+    /// The source, as the command line names it.
+    pub source: String,
+    /// The compute port.
+    pub interface: String,
+    /// What the source held.
+    pub snapshots: watch::Receiver<Snapshot>,
+    /// What is to be.
+    pub desired: watch::Receiver<Arc<Desired>>,
+    /// What the programs do.
+    pub programmed: watch::Receiver<Option<Programmed>>,
+    /// The sessions.
+    pub sessions: watch::Receiver<SessionBook>,
+    /// The counters.
+    pub counters: Counters,
+    /// Kernel memory of all maps, in bytes.
+    pub map_bytes: u64,
+}
+
+impl Report {
+    /// The status now.
+    pub fn status(&self) -> Status {
+        let programmed = self.programmed.borrow().clone();
+        let desired = Arc::clone(&self.desired.borrow());
+        let mut status = Status {
+            node: self.node.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            source: self.source.clone(),
+            in_sync: self.in_sync(programmed.as_ref()),
+            services: services(&desired.intent),
+            sessions: sessions::report(&self.sessions.borrow()),
+            drops: self.drops(),
+            findings: findings(&desired),
+            map_bytes: self.map_bytes,
+            ..Status::default()
+        };
+        status.attach.interface.clone_from(&self.interface);
+        if let Some(programmed) = programmed {
+            status.attach = AttachStatus {
+                interface: self.interface.clone(),
+                ifindex: programmed.ifindex,
+                mode: programmed.mode.to_owned(),
+            };
+            status.frontends = self.frontends(&programmed);
+            status.nodes = nodes(&programmed.layout, &programmed.desired.intent);
+            status.slots = SlotUse {
+                used: programmed.layout.slots_used(),
+                total: programmed.layout.slots_total(),
+            };
+            status
+                .findings
+                .extend(programmed.failure.map(|message| FindingStatus {
+                    message,
+                    ..FindingStatus::default()
+                }));
+        }
+        status
+    }
+
+    /// Whether the maps hold what the newest snapshot asks for.
+    fn in_sync(&self, programmed: Option<&Programmed>) -> bool {
+        let newest = self.snapshots.borrow().revision;
+        programmed.is_some_and(|programmed| {
+            programmed.failure.is_none() && programmed.desired.revision == newest
+        })
+    }
+
+    fn frontends(&self, programmed: &Programmed) -> Vec<FrontendStatus> {
+        let refusal = |name: &FrontendName| {
+            let mut refused = programmed.refused.iter();
+            refused
+                .find(|(refused, _)| refused == name)
+                .map(|(_, reason)| reason.clone())
+        };
+        let served = programmed.layout.frontends().map(|(name, table)| {
+            let stats = self.counters.frontend(table.value().id);
+            FrontendStatus {
+                refused: refusal(name),
+                ..frontend(name, table, stats.unwrap_or_default())
+            }
+        });
+        let absent = programmed
+            .refused
+            .iter()
+            .filter(|(name, _)| programmed.layout.frontend(name).is_none());
+        served
+            .chain(absent.map(|(name, reason)| FrontendStatus {
+                name: name.to_string(),
+                service: service_of(&programmed.desired.intent, name),
+                refused: Some(reason.clone()),
+                ..FrontendStatus::default()
+            }))
+            .collect()
+    }
+
+    fn drops(&self) -> std::collections::BTreeMap<String, u64> {
+        let counts = self.counters.drops().unwrap_or_default();
+        counts
+            .into_iter()
+            .map(|(number, count)| (reason(number), count))
+            .collect()
+    }
+}
+
+fn reason(number: u32) -> String {
+    DropReason::ALL
+        .iter()
+        .find(|reason| **reason as u32 == number)
+        .map_or_else(|| number.to_string(), |reason| reason.name().to_owned())
+}
+
+fn services(intent: &Intent) -> Vec<ServiceStatus> {
+    let services = intent.services.iter();
+    services.map(|(name, state)| service(name, state)).collect()
+}
+
+fn service(name: &ObjectName, state: &ServiceState) -> ServiceStatus {
+    ServiceStatus {
+        name: name.to_string(),
+        addresses: state.addresses.clone(),
+        pool: state.pool.clone(),
+        error: state.allocation_error.clone(),
+        frontends: state.frontends.iter().map(ToString::to_string).collect(),
+        announced_to: state.announced_to.iter().cloned().collect(),
+        l2_leader: state.l2_leader.clone(),
+        not_announced: state.not_announced.clone(),
+    }
+}
+
+fn service_of(intent: &Intent, name: &FrontendName) -> String {
+    intent
+        .dataplane
+        .frontends
+        .get(name)
+        .map(|frontend| frontend.service.to_string())
+        .unwrap_or_default()
+}
+
+fn frontend(name: &FrontendName, table: &Table, stats: FrontendStats) -> FrontendStatus {
+    FrontendStatus {
+        name: name.to_string(),
+        service: table.service().to_string(),
+        table_length: table.length(),
+        digest: table.digest().to_owned(),
+        refused: None,
+        backends: table
+            .members()
+            .map(|(_, member, slots)| BackendStatus {
+                address: member.addr.to_string(),
+                port: member.port,
+                node: member.node.clone(),
+                weight: member.weight,
+                slots,
+                state: if member.weight == 0 {
+                    "draining"
+                } else {
+                    "active"
+                }
+                .to_owned(),
+            })
+            .collect(),
+        packets: stats.packets,
+        bytes: stats.bytes,
+        flows: stats.flows,
+        delivered: stats.delivered,
+    }
+}
+
+fn nodes(layout: &Layout, intent: &Intent) -> Vec<NodeStatus> {
+    layout
+        .nodes()
+        .map(|(name, _, node)| NodeStatus {
+            name: name.to_owned(),
+            mode: mode(node).to_owned(),
+            mac: mac(node),
+            addresses: intent
+                .dataplane
+                .nodes
+                .get(name)
+                .map(|peer| peer.addresses.clone())
+                .unwrap_or_default(),
+        })
+        .collect()
+}
+
+fn mode(node: &Node) -> &'static str {
+    match node.mode {
+        node_mode::L2 => "l2",
+        _ => "unreachable",
+    }
+}
+
+fn mac(node: &Node) -> Option<String> {
+    if node.mode != node_mode::L2 {
+        return None;
+    }
+    let [head, middle, _] = node.ethernet.map(|word| word.raw().to_ne_bytes());
+    let [a, b, c, d] = head;
+    let [e, f, ..] = middle;
+    Some(lb_common::addr::Mac([a, b, c, d, e, f]).to_string())
+}
+
+fn findings(desired: &Desired) -> Vec<FindingStatus> {
+    let findings = desired.findings.iter();
+    findings
+        .map(|finding| FindingStatus {
+            source: finding.source.clone(),
+            object: finding.object.clone(),
+            field: finding.field.clone(),
+            message: finding.message.clone(),
+        })
+        .collect()
+}

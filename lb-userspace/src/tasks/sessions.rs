@@ -1,0 +1,175 @@
+//! Starts and ends BGP sessions, and gives each the routes that it may announce by now.
+//!
+//! Follows what is programmed, not what is desired: a router that learns an address sends packets for it
+//! at once. While the maps refuse writes no route is added; withdrawals go out all the same.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use futures::future::join_all;
+use ipnet::IpNet;
+use tokio::sync::{oneshot, watch};
+use tracing::info;
+
+use super::bgp::{Peer, Stop};
+use super::datapath::Programmed;
+use crate::model::intent::{RouteAttributes, SessionIntent};
+use crate::model::session_status::{SessionState, SessionStatus};
+use crate::model::status::SessionReport;
+use crate::net::clock;
+
+/// Where to read what each session does, by BGPPeer.
+pub type SessionBook = BTreeMap<String, watch::Receiver<SessionStatus>>;
+
+/// The sessions of this node.
+#[derive(Debug)]
+pub struct Sessions {
+    running: BTreeMap<String, Running>,
+    book: watch::Sender<SessionBook>,
+}
+
+#[derive(Debug)]
+struct Running {
+    intent: watch::Sender<SessionIntent>,
+    peer: Peer,
+}
+
+impl Sessions {
+    /// None yet; `book` says where to read about those to come.
+    pub fn new(book: watch::Sender<SessionBook>) -> Self {
+        Self {
+            running: BTreeMap::new(),
+            book,
+        }
+    }
+
+    /// Runs until told to stop, or until nothing more is programmed; then withdraws everything, closes
+    /// the sessions, and returns when the peers have been told.
+    pub async fn run(
+        mut self,
+        mut programmed: watch::Receiver<Option<Programmed>>,
+        mut stop: oneshot::Receiver<()>,
+    ) {
+        loop {
+            tokio::select! {
+                changed = programmed.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    let now = programmed.borrow_and_update().clone();
+                    if let Some(programmed) = now {
+                        self.follow(&programmed).await;
+                    }
+                }
+                _ = &mut stop => break,
+            }
+        }
+        let sessions = std::mem::take(&mut self.running);
+        if !sessions.is_empty() {
+            info!(sessions = sessions.len(), "withdrawing routes");
+        }
+        end(
+            sessions.into_values(),
+            &Stop::Drain("torline stops".to_owned()),
+        )
+        .await;
+    }
+
+    async fn follow(&mut self, programmed: &Programmed) {
+        let wanted = &programmed.desired.intent.sessions;
+        let gone = self
+            .running
+            .extract_if(.., |name, _| !wanted.contains_key(name));
+        let gone: Vec<_> = gone.map(|(_, running)| running).collect();
+        for (name, session) in wanted {
+            match self.running.get(name) {
+                Some(running) => {
+                    running.intent.send_if_modified(|current| {
+                        let next = released(session, programmed, &current.routes);
+                        let changed = *current != next;
+                        *current = next;
+                        changed
+                    });
+                }
+                None => {
+                    let first = released(session, programmed, &BTreeMap::new());
+                    let (intent, follower) = watch::channel(first);
+                    let peer = Peer::spawn(name.clone(), follower);
+                    self.running.insert(name.clone(), Running { intent, peer });
+                }
+            }
+        }
+        self.book.send_replace(
+            self.running
+                .iter()
+                .map(|(name, running)| (name.clone(), running.peer.status.clone()))
+                .collect(),
+        );
+        end(gone.into_iter(), &Stop::Deconfigured).await;
+    }
+}
+
+/// Ends sessions side by side.
+async fn end(sessions: impl Iterator<Item = Running>, stop: &Stop) {
+    join_all(sessions.map(|running| running.peer.stop(stop.clone()))).await;
+}
+
+/// A session's intent with the routes that may be announced: all of them, but none for an address that
+/// the programs refuse to serve, and no additional one while the maps refuse writes.
+fn released(
+    session: &SessionIntent,
+    programmed: &Programmed,
+    announced: &BTreeMap<IpNet, RouteAttributes>,
+) -> SessionIntent {
+    let mut released = session.clone();
+    released.routes.retain(|prefix, _| {
+        let is_waiting = programmed.failure.is_some() && !announced.contains_key(prefix);
+        !is_waiting && !is_refused(*prefix, programmed)
+    });
+    released
+}
+
+/// Whether the route leads to one address, some of whose frontends are refused and none served.
+fn is_refused(prefix: IpNet, programmed: &Programmed) -> bool {
+    let addr: IpAddr = prefix.addr();
+    prefix.prefix_len() == prefix.max_prefix_len()
+        && programmed.refused.iter().any(|(name, _)| name.addr == addr)
+        && !programmed
+            .layout
+            .frontends()
+            .any(|(name, _)| name.addr == addr)
+}
+
+/// What the sessions do now.
+pub(super) fn report(book: &SessionBook) -> Vec<SessionReport> {
+    let now = clock::now();
+    book.values()
+        .map(|status| one(&status.borrow(), now))
+        .collect()
+}
+
+fn one(status: &SessionStatus, now: Instant) -> SessionReport {
+    SessionReport {
+        peer: status.peer.clone(),
+        address: status.address.to_string(),
+        state: state(status.state).to_owned(),
+        uptime_seconds: status.uptime(now).map(|uptime| uptime.as_secs()),
+        hold_time_seconds: status.hold_time,
+        routes: status.routes.iter().map(ToString::to_string).collect(),
+        not_announced: status.not_announced.clone(),
+        received_refused: status.received_refused,
+        last_error: status.last_error.clone(),
+    }
+}
+
+const fn state(state: SessionState) -> &'static str {
+    match state {
+        SessionState::Idle => "idle",
+        SessionState::Connect => "connect",
+        SessionState::Active => "active",
+        SessionState::OpenSent => "open_sent",
+        SessionState::OpenConfirm => "open_confirm",
+        SessionState::Established => "established",
+    }
+}

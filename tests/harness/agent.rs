@@ -1,0 +1,263 @@
+//! The agent under test, on one node.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
+use serde::Deserialize;
+
+use crate::process::Process;
+use crate::topology::Node;
+use crate::wait;
+
+/// A running `torline run`.
+#[derive(Debug)]
+pub struct Agent {
+    process: Process,
+    socket: PathBuf,
+    log: PathBuf,
+}
+
+impl Agent {
+    /// Starts the agent of a node on its `eth0`; its socket and its log, `NODE.sock` and `NODE.log`, go to
+    /// `dir`.
+    ///
+    /// # Errors
+    /// When there is no `torline` beside the running program.
+    pub fn start(node: &Node, source: &Path, dir: &Path) -> Result<Self> {
+        let socket = dir.join(format!("{}.sock", node.name));
+        let log = dir.join(format!("{}.log", node.name));
+        let mut command = Command::new(binary()?);
+        command
+            .arg("run")
+            .arg("--source")
+            .arg(format!("dir:{}", source.display()));
+        command.args([
+            "--node",
+            &node.name,
+            "--interface",
+            "eth0",
+            "--kernel-vips",
+            "no",
+        ]);
+        command.arg("--socket").arg(&socket);
+        Ok(Self {
+            process: Process::start(&node.netns, &mut command, &log)?,
+            socket,
+            log,
+        })
+    }
+
+    /// The process number.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The admin socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// What `torline status --json` says.
+    ///
+    /// # Errors
+    /// When the agent does not answer, or not as agreed.
+    pub fn status(&self) -> Result<Status> {
+        let mut command = Command::new(binary()?);
+        let output = command
+            .args(["status", "--json", "--socket"])
+            .arg(&self.socket)
+            .output()?;
+        if !output.status.success() {
+            bail!(
+                "torline status: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        serde_json::from_str(&text).with_context(|| format!("torline status said {text}"))
+    }
+
+    /// Waits until the status is as wanted and returns it.
+    ///
+    /// # Errors
+    /// When the agent ends, or the limit passes; the error has the end of its log.
+    pub fn wait_for(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut wanted: impl FnMut(&Status) -> bool,
+    ) -> Result<Status> {
+        let outcome = wait::until(what, limit, || {
+            if let Some(status) = self.process.ended()? {
+                return Ok(Err(status));
+            }
+            let status = self.status()?;
+            ensure!(wanted(&status), "the status is {status:?}");
+            Ok(Ok(status))
+        });
+        match outcome {
+            Ok(Ok(status)) => Ok(status),
+            Ok(Err(end)) => bail!("the agent ended ({end}): {}", self.log_tail()),
+            Err(error) => Err(error.context(self.log_tail())),
+        }
+    }
+
+    /// Waits until the maps hold the newest source state and every session is established.
+    ///
+    /// # Errors
+    /// As [`Self::wait_for`].
+    pub fn wait_ready(&mut self, sessions: usize, limit: Duration) -> Result<Status> {
+        self.wait_for("the agent to be in sync", limit, |status| {
+            status.in_sync && status.established() == sessions
+        })
+    }
+
+    /// Ends it with SIGTERM.
+    ///
+    /// # Errors
+    /// When it does not end within ten seconds, or not well.
+    pub fn stop(self) -> Result<()> {
+        let log = self.log.clone();
+        let end = self
+            .process
+            .stop(Signal::SIGTERM, Duration::from_secs(10))?;
+        ensure!(
+            end.success(),
+            "the agent ended with {end}; see {}",
+            log.display()
+        );
+        Ok(())
+    }
+
+    /// Lets it run on when this process ends.
+    pub fn keep(self) {
+        self.process.keep();
+    }
+
+    fn log_tail(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+/// The part of the status that tests look at.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Status {
+    /// The maps hold what the newest source state asks for.
+    pub in_sync: bool,
+    /// How the programs are attached.
+    pub attach: Attach,
+    /// Services.
+    pub services: Vec<ServiceStatus>,
+    /// Frontends.
+    pub frontends: Vec<FrontendStatus>,
+    /// BGP sessions.
+    pub sessions: Vec<SessionStatus>,
+    /// Packets dropped, by reason.
+    pub drops: BTreeMap<String, u64>,
+    /// What is wrong in the source.
+    pub findings: Vec<Finding>,
+}
+
+impl Status {
+    /// How many sessions are established.
+    pub fn established(&self) -> usize {
+        self.sessions
+            .iter()
+            .filter(|session| session.state == "established")
+            .count()
+    }
+}
+
+/// How the programs are attached.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Attach {
+    /// `native` or `generic`.
+    pub mode: String,
+}
+
+/// A Service.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ServiceStatus {
+    /// `namespace/name`.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The node that answers ARP and NDP for it.
+    pub l2_leader: Option<String>,
+}
+
+/// A frontend.
+#[derive(Clone, Debug, Deserialize)]
+pub struct FrontendStatus {
+    /// `address:port/protocol`.
+    pub name: String,
+    /// Backends.
+    pub backends: Vec<BackendStatus>,
+    /// Packets that came for it.
+    pub packets: u64,
+}
+
+/// A backend.
+#[derive(Clone, Debug, Deserialize)]
+pub struct BackendStatus {
+    /// Pod address.
+    pub address: IpAddr,
+    /// Slots that name it first.
+    pub slots: u32,
+}
+
+/// A BGP session.
+#[derive(Clone, Debug, Deserialize)]
+pub struct SessionStatus {
+    /// Name of the BGPPeer.
+    pub peer: String,
+    /// Address of the peer.
+    pub address: IpAddr,
+    /// `idle`, …, `established`.
+    pub state: String,
+    /// What is announced.
+    pub routes: Vec<String>,
+}
+
+/// Something wrong in the source.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Finding {
+    /// File and line.
+    pub source: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// The program under test: `$TORLINE_BIN`, else the one built beside the running program.
+///
+/// # Errors
+/// When there is none.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("TORLINE_BIN") {
+        return Ok(path.into());
+    }
+    let own = std::env::current_exe()?;
+    // Tests lie one directory further down than programs.
+    let beside = own
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|dir| dir.join("torline"));
+    beside
+        .into_iter()
+        .find(|path| path.is_file())
+        .with_context(|| {
+            format!(
+                "no torline beside {}; build it with `cargo xtask build`",
+                own.display()
+            )
+        })
+}

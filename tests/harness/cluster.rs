@@ -1,0 +1,129 @@
+//! A topology with everything but traffic: a router, an agent on each node, one directory of objects.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::agent::{Agent, Status};
+use crate::peer::bird::{Bird, tor_config};
+use crate::source::{self, Directory, Service};
+use crate::topology::{Pod, Shape, TOR, Topology};
+use crate::wait;
+
+/// How long anything but a BGP hold timer may take to settle.
+pub const SETTLE: Duration = Duration::from_secs(15);
+
+/// The running cluster. Dropping it removes everything.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The network.
+    pub topology: Topology,
+    /// What the agents read.
+    pub directory: Directory,
+    /// The router's BGP speaker.
+    pub router: Bird,
+    /// The agents, in the order of the nodes.
+    pub agents: Vec<Agent>,
+    /// The Services; every pod is an endpoint of each.
+    pub services: Vec<Service>,
+}
+
+impl Cluster {
+    /// Starts everything and waits for nothing.
+    ///
+    /// # Errors
+    /// When this machine cannot do it.
+    pub fn start(lab: &str, shape: Shape, services: Vec<Service>) -> Result<Self> {
+        let topology = Topology::new(lab, shape)?;
+        let [router_id, _] = TOR;
+        let router_config = tor_config(&router_id.to_string(), &topology.neighbors());
+        let mut cluster = Self {
+            directory: Directory::create(topology.dir())?,
+            router: Bird::start(&topology.tor, topology.dir(), &router_config)?,
+            agents: Vec::new(),
+            services,
+            topology,
+        };
+        cluster
+            .directory
+            .write("network", &source::network_yaml())?;
+        cluster
+            .directory
+            .write("nodes", &source::nodes_yaml(&cluster.topology.nodes))?;
+        for service in &cluster.services {
+            cluster.directory.write(service.name, &service.yaml())?;
+        }
+        cluster.write_endpoints(|_| true)?;
+        for node in &cluster.topology.nodes {
+            let (source, dir) = (cluster.directory.path(), cluster.topology.dir());
+            cluster.agents.push(Agent::start(node, source, dir)?);
+        }
+        Ok(cluster)
+    }
+
+    /// Writes the EndpointSlices of every Service with the pods there are; `is_ready` says which are ready.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn write_endpoints(&self, is_ready: impl Fn(&Pod) -> bool) -> Result<()> {
+        let pods: Vec<_> = self
+            .topology
+            .pods()
+            .map(|pod| (pod, is_ready(pod)))
+            .collect();
+        self.services.iter().try_for_each(|service| {
+            let name = format!("{}-endpoints", service.name);
+            self.directory.write(&name, &service.endpoints_yaml(&pods))
+        })
+    }
+
+    /// Waits until every agent has a session of each family, and every frontend all ready pods.
+    ///
+    /// # Errors
+    /// When that takes longer than [`SETTLE`], or an agent ends.
+    pub fn wait_ready(&mut self) -> Result<Vec<Status>> {
+        let pods = self.topology.pods().count();
+        let of_service = |service: &Service| service.ports.len() * service.addresses.len();
+        let frontends: usize = self.services.iter().map(of_service).sum();
+        let ready = |status: &Status| {
+            let complete = status.frontends.iter().filter(|frontend| {
+                frontend
+                    .backends
+                    .iter()
+                    .filter(|backend| backend.slots > 0)
+                    .count()
+                    == pods
+            });
+            status.in_sync && status.established() == TOR.len() && complete.count() == frontends
+        };
+        let agents = self.agents.iter_mut();
+        agents
+            .map(|agent| agent.wait_for("the agent to be ready", SETTLE, ready))
+            .collect()
+    }
+
+    /// Waits until the router's kernel has a route to the VIP by exactly the nodes of these indexes.
+    ///
+    /// # Errors
+    /// When that takes longer than `limit`.
+    pub fn wait_route(&self, vip: IpAddr, nodes: &[usize], limit: Duration) -> Result<Vec<IpAddr>> {
+        let gateway = |index: &usize| {
+            let node = self.topology.nodes.get(*index).context("no such node")?;
+            let mut addresses = node.addresses.into_iter();
+            addresses
+                .find(|address| address.is_ipv4() == vip.is_ipv4())
+                .context("no address")
+        };
+        let wanted = nodes.iter().map(gateway).collect::<Result<Vec<_>>>()?;
+        wait::until(&format!("the route to {vip}"), limit, || {
+            let hops = self.topology.next_hops(vip)?;
+            let sessions = self.router.sessions()?;
+            ensure!(
+                hops == wanted,
+                "it goes by {hops:?}; the router's sessions are {sessions:?}"
+            );
+            Ok(hops)
+        })
+    }
+}

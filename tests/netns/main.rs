@@ -1,0 +1,15 @@
+//! Real traffic through namespaces. README.md in the folder above draws the topology.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where its surroundings cannot be built"
+)]
+
+mod bystander;
+mod echo;
+mod fixture;
+mod laboratory;
+mod neighbor;
+mod route;
+mod source;
+mod traffic;
+mod unserved;
