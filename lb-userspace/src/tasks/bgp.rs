@@ -187,6 +187,8 @@ impl Driver {
                 self.dialing = None;
                 let unsent = std::mem::take(&mut self.unsent);
                 if let Some(connection) = self.connection.take().filter(|_| graceful) {
+                    // The session is over for whoever asks, though its last words are still under way.
+                    self.publish_status();
                     self.linger(connection, unsent).await;
                 }
             }

@@ -403,13 +403,13 @@ impl Session {
 
     fn run(&mut self, event: fsm::Event, now: Instant) {
         let (next, actions) = fsm::next(self.state, event);
+        if next != self.state {
+            self.events.push_back(Event::StateChanged(next));
+        }
         for action in actions {
             self.perform(*action, now);
         }
-        if next != self.state {
-            self.state = next;
-            self.events.push_back(Event::StateChanged(next));
-        }
+        self.state = next;
     }
 
     fn perform(&mut self, action: Action, now: Instant) {

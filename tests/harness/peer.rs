@@ -1,0 +1,3 @@
+//! Routers of other makes.
+
+pub mod bird;
