@@ -16,27 +16,27 @@ use lb_userspace::tasks::bgp::{Peer, Stop};
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 
-pub const TOR_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1));
-pub const NODE_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 2));
-pub const TOR_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 1));
-pub const NODE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 2));
+pub(crate) const TOR_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1));
+pub(crate) const NODE_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 2));
+pub(crate) const TOR_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 1));
+pub(crate) const NODE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 2));
 
-pub const LIMIT: Duration = Duration::from_secs(15);
+pub(crate) const LIMIT: Duration = Duration::from_secs(15);
 
 /// Import both families from AS 65002, whoever connects from the node.
-pub const EBGP: &str = "local as 65001; neighbor NODE as 65002; ipv4 { import all; export none; }; \
+pub(crate) const EBGP: &str = "local as 65001; neighbor NODE as 65002; ipv4 { import all; export none; }; \
                         ipv6 { import all; export none; };";
 
-pub struct Lab {
-    pub tor: Netns,
-    pub node: Netns,
+pub(crate) struct Lab {
+    pub(crate) tor: Netns,
+    pub(crate) node: Netns,
     dir: TempDir,
     bird: Option<Bird>,
 }
 
 impl Lab {
     /// Two namespaces and the link between them, no router yet.
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let name = next_lab();
         let (tor, node) = (Netns::in_lab(&name, "tor")?, Netns::in_lab(&name, "node")?);
         tor.ip(&format!(
@@ -58,12 +58,12 @@ impl Lab {
 
     /// Starts BIRD with one passive session `node` over IPv4 (or restarts it); `body` is what is in its braces,
     /// `NODE` standing for the node's address.
-    pub fn start_bird(&mut self, body: &str) -> Result<()> {
+    pub(crate) fn start_bird(&mut self, body: &str) -> Result<()> {
         self.start_bird_at(TOR_V4, NODE_V4, body)
     }
 
     /// The same, between these addresses.
-    pub fn start_bird_at(&mut self, tor: IpAddr, node: IpAddr, body: &str) -> Result<()> {
+    pub(crate) fn start_bird_at(&mut self, tor: IpAddr, node: IpAddr, body: &str) -> Result<()> {
         self.stop_bird();
         let body = body.replace("NODE", &node.to_string());
         let config = format!(
@@ -76,12 +76,12 @@ impl Lab {
     }
 
     /// Kills BIRD; its kernel closes the connections.
-    pub fn stop_bird(&mut self) {
+    pub(crate) fn stop_bird(&mut self) {
         self.bird = None;
     }
 
     /// What birdc prints for `show …`.
-    pub fn show(&self, what: &str) -> Result<String> {
+    pub(crate) fn show(&self, what: &str) -> Result<String> {
         self.bird
             .as_ref()
             .context("no router is running")?
@@ -89,7 +89,7 @@ impl Lab {
     }
 
     /// Makes birdc do something.
-    pub fn command(&self, command: &str) -> Result<()> {
+    pub(crate) fn command(&self, command: &str) -> Result<()> {
         let control = self.dir.path().join("bird.ctl");
         let mut argv = vec!["birdc", "-s", control.to_str().context("a path in UTF-8")?];
         argv.extend(command.split(' '));
@@ -97,12 +97,12 @@ impl Lab {
     }
 
     /// The router's log.
-    pub fn log(&self) -> Result<String> {
+    pub(crate) fn log(&self) -> Result<String> {
         Ok(std::fs::read_to_string(self.dir.path().join("bird.log"))?)
     }
 
     /// Waits until what birdc prints for `show …` satisfies `wanted`.
-    pub fn await_show(&self, what: &str, wanted: impl Fn(&str) -> bool) -> Result<String> {
+    pub(crate) fn await_show(&self, what: &str, wanted: impl Fn(&str) -> bool) -> Result<String> {
         wait::until(&format!("show {what}"), LIMIT, || {
             let text = self.show(what)?;
             ensure!(wanted(&text), "{text}");
@@ -111,7 +111,7 @@ impl Lab {
     }
 
     /// Number of routes that the router holds in a table (`master4`, `master6`) from us.
-    pub fn route_count(&self, table: &str) -> Result<usize> {
+    pub(crate) fn route_count(&self, table: &str) -> Result<usize> {
         let text = self.show(&format!("route count table {table} protocol node"))?;
         let line = text
             .lines()
@@ -122,7 +122,7 @@ impl Lab {
     }
 
     /// Waits for that number.
-    pub fn await_route_count(&self, table: &str, count: usize) -> Result<()> {
+    pub(crate) fn await_route_count(&self, table: &str, count: usize) -> Result<()> {
         wait::until(&format!("{count} routes in {table}"), LIMIT, || {
             let found = self.route_count(table)?;
             ensure!(found == count, "{found} routes");
@@ -131,7 +131,7 @@ impl Lab {
     }
 
     /// Starts the speaker on the node.
-    pub fn speak(&self, intent: SessionIntent) -> Result<Speaker> {
+    pub(crate) fn speak(&self, intent: SessionIntent) -> Result<Speaker> {
         let (sender, receiver) = watch::channel(intent);
         let (stop, stopped) = oneshot::channel();
         let (told, status) = std::sync::mpsc::channel();
@@ -153,7 +153,7 @@ impl Lab {
     }
 
     /// Starts the speaker and waits until the session is up.
-    pub fn establish(&self, intent: SessionIntent) -> Result<Speaker> {
+    pub(crate) fn establish(&self, intent: SessionIntent) -> Result<Speaker> {
         let speaker = self.speak(intent)?;
         speaker.await_state(SessionState::Established)?;
         Ok(speaker)
@@ -161,7 +161,7 @@ impl Lab {
 }
 
 /// The speaker under test; ends silently when dropped.
-pub struct Speaker {
+pub(crate) struct Speaker {
     intent: watch::Sender<SessionIntent>,
     status: watch::Receiver<SessionStatus>,
     stop: Option<oneshot::Sender<Stop>>,
@@ -170,17 +170,17 @@ pub struct Speaker {
 
 impl Speaker {
     /// Changes what it is to do.
-    pub fn change(&self, change: impl FnOnce(&mut SessionIntent)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut SessionIntent)) {
         self.intent.send_modify(change);
     }
 
     /// What it says of itself.
-    pub fn status(&self) -> SessionStatus {
+    pub(crate) fn status(&self) -> SessionStatus {
         self.status.borrow().clone()
     }
 
     /// Waits for a status.
-    pub fn await_status(
+    pub(crate) fn await_status(
         &self,
         what: &str,
         wanted: impl Fn(&SessionStatus) -> bool,
@@ -193,12 +193,12 @@ impl Speaker {
     }
 
     /// Waits for a state.
-    pub fn await_state(&self, state: SessionState) -> Result<SessionStatus> {
+    pub(crate) fn await_state(&self, state: SessionState) -> Result<SessionStatus> {
         self.await_status(&format!("{state:?}"), |status| status.state == state)
     }
 
     /// Waits until the last error contains some words.
-    pub fn await_error(&self, words: &str) -> Result<SessionStatus> {
+    pub(crate) fn await_error(&self, words: &str) -> Result<SessionStatus> {
         let matches = |status: &SessionStatus| {
             status
                 .last_error
@@ -209,7 +209,7 @@ impl Speaker {
     }
 
     /// Ends it and waits for the end.
-    pub fn stop(mut self, stop: Stop) {
+    pub(crate) fn stop(mut self, stop: Stop) {
         self.end(stop);
     }
 
@@ -230,7 +230,7 @@ impl Drop for Speaker {
 }
 
 /// A dual-family session over IPv4 to AS 65001 with quick timers, and no routes.
-pub fn intent() -> SessionIntent {
+pub(crate) fn intent() -> SessionIntent {
     SessionIntent {
         config: SessionConfig {
             my_asn: 65002,
@@ -252,7 +252,7 @@ pub fn intent() -> SessionIntent {
 }
 
 /// Attributes with these communities.
-pub fn with_communities(communities: &[Community]) -> RouteAttributes {
+pub(crate) fn with_communities(communities: &[Community]) -> RouteAttributes {
     RouteAttributes {
         local_pref: None,
         communities: communities.iter().copied().collect(),

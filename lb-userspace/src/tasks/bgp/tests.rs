@@ -1,13 +1,18 @@
 //! The task against listeners on the loopback.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::model::cluster::{Family, PeerAsn};
+use crate::model::intent::RouteAttributes;
 use crate::proto::bgp::message::{self, Framer, MessageType};
+use crate::proto::bgp::negotiation::Config;
+use crate::proto::bgp::nlri;
 use crate::proto::bgp::notification::Notification;
 use crate::proto::bgp::update;
 
