@@ -207,7 +207,7 @@ fn a_drain_withdraws_and_tells_the_router_why() -> Result<()> {
 }
 
 #[test]
-fn a_restart_leaves_the_routes_with_a_router_that_helps() -> Result<()> {
+fn a_restart_ends_the_session_without_a_notification() -> Result<()> {
     let mut lab = Lab::new()?;
     lab.start_bird(EBGP)?;
     let speaker = lab.establish(intent())?;

@@ -167,7 +167,7 @@ fn a_peer_with_two_octet_paths_rebuilds_the_wide_as() -> Result<()> {
     let mut lab = Lab::new()?;
     lab.start_bird(&format!(
         "enable as4 off; {}",
-        EBGP.replace("65002", "4200000002")
+        EBGP.replace("as 65002", "external")
     ))?;
     let mut intent = intent();
     intent.config.my_asn = 4_200_000_002;

@@ -71,7 +71,7 @@ impl Peer {
         Self { status, stop, task }
     }
 
-    /// Ends the session; returns when the peer has been told, or after [`LINGER`] at the latest.
+    /// Ends the session; returns when the peer has been told, or after two seconds at the latest.
     pub async fn stop(self, stop: Stop) {
         // A task that is gone already has nothing left to say.
         let _ = self.stop.send(stop);

@@ -176,7 +176,7 @@ impl Session {
         }
     }
 
-    /// The connection took a whole message.
+    /// The connection took bytes again.
     pub fn handle_written(&mut self) {
         self.timers.stop(Timer::SendHold);
     }
