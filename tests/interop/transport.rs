@@ -1,4 +1,4 @@
-//! Sessions come up over either family, carry either family, and follow what the peer is.
+//! Sessions come up over either family and carry either family.
 
 use anyhow::{Result, ensure};
 use lb_userspace::model::cluster::{Family, PeerAsn};
@@ -210,5 +210,60 @@ fn a_node_that_the_router_does_not_know_is_told_so() -> Result<()> {
     let speaker = lab.speak(intent())?;
     let status = speaker.await_error("neighbour")?;
     ensure!(status.state != SessionState::Established);
+    Ok(())
+}
+
+#[test]
+fn a_router_that_dials_too_does_not_disturb_the_session() -> Result<()> {
+    let mut lab = Lab::new()?;
+    lab.start_bird(&format!(
+        "passive no; connect delay time 1; connect retry time 1; {EBGP}"
+    ))?;
+    let mut intent = intent();
+    intent
+        .routes
+        .insert("203.0.113.1/32".parse()?, RouteAttributes::default());
+    let speaker = lab.establish(intent)?;
+    lab.await_route_count("master4", 1)?;
+    ensure!(
+        speaker.status().last_error.is_none(),
+        "{:?}",
+        speaker.status()
+    );
+    Ok(())
+}
+
+#[test]
+fn every_field_is_changed_and_only_identity_costs_the_session() -> Result<()> {
+    let mut lab = Lab::new()?;
+    lab.start_bird(&format!("error wait time 1, 1; {EBGP}"))?;
+    let speaker = lab.establish(intent())?;
+    let since = speaker.status().since;
+    speaker.change(|intent| {
+        intent.config.connect_time = std::time::Duration::from_secs(7);
+        intent.config.hold_time = std::time::Duration::from_secs(30);
+        intent.config.keepalive_time = Some(std::time::Duration::from_secs(2));
+        intent.config.next_hops.remove(&Family::V6);
+        intent.routes.insert(
+            "203.0.113.1/32".parse().unwrap(),
+            RouteAttributes::default(),
+        );
+    });
+    speaker.await_status("a withheld family", |status| {
+        status.not_announced.len() == 1
+    })?;
+    lab.await_route_count("master4", 1)?;
+    ensure!(speaker.status().since == since);
+
+    speaker.change(|intent| intent.config.multihop = true);
+    speaker.await_status("another session", |status| {
+        status.state == SessionState::Established && status.since != since
+    })?;
+    ensure!(lab.show("protocols all node")?.contains("Hold timer:"));
+    ensure!(
+        speaker.status().hold_time == Some(30),
+        "{:?}",
+        speaker.status()
+    );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Drives one BGP session: dials, moves bytes, tells it the time, and publishes its status.
+//! Drives one BGP session: dials, moves bytes, tells the time.
 //!
 //! ```text
 //!   SessionIntent ──watch──▶ ┌────────────┐ ──watch──▶ SessionStatus

@@ -1,4 +1,4 @@
-//! One configured peer: timers, negotiation and queues around the state machine.
+//! One configured peer: timers and queues around the state machine.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
