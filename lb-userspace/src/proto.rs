@@ -1,4 +1,6 @@
-//! Sans-IO protocols: time and bytes in, bytes and events out. Nothing here reads a clock or a socket.
+//! Sans-IO protocols: time and bytes in, bytes and events out.
+//!
+//! Nothing here reads a clock or a socket.
 //!
 //! Every session speaks the same verbs: `new(config, seed, now)`, `handle_<input>(…, now)`,
 //! `handle_timeout(now)`, `poll_transmit()`, `poll_event()`, and `poll_timeout()`, which says when to call

@@ -4,7 +4,8 @@
 //! [`attribute`], [`nlri`], [`notification`] and [`refresh`] read and write one wire object each; [`error`]
 //! names why a message is refused and which NOTIFICATION answers it. [`fsm`] is the transition table of RFC
 //! 4271 §8 and nothing else; [`negotiation`] is what two OPENs agree on; [`adj_out`] is what the peer should
-//! hold against what it was sent; [`session`] joins them and adds timers and queues.
+//! hold against what it was sent; [`session`] joins them and adds timers and queues; [`reason`] says why one
+//! failed.
 //!
 //! A [`session::Session`] is owned by one task (`tasks::bgp`), which dials, moves bytes, and tells it the time.
 //! Nothing here blocks, reads a clock or a socket, or draws randomness of its own: a run replays from its seed.
@@ -30,6 +31,7 @@ pub mod negotiation;
 pub mod nlri;
 pub mod notification;
 pub mod open;
+pub mod reason;
 pub mod refresh;
 pub mod session;
 pub mod update;

@@ -1,4 +1,4 @@
-//! Drives one BGP session: dials, moves bytes, tells it the time, and publishes its status.
+//! Drives one BGP session: dials, moves bytes, tells the time.
 //!
 //! ```text
 //!   SessionIntent ──watch──▶ ┌────────────┐ ──watch──▶ SessionStatus
@@ -9,13 +9,10 @@
 //! Both watches hold only the latest value, so a slow peer or reader costs nothing. The task owns the session
 //! and the connection; nothing is shared.
 
-use std::collections::BTreeSet;
 use std::future::{Future, pending};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
@@ -24,23 +21,21 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep_until, timeout};
 use tracing::{debug, info, warn};
 
-use crate::model::cluster::{Community, Family, PeerAsn};
-use crate::model::intent::{RouteAttributes, SessionConfig, SessionIntent};
+use self::parameters::{dial_key, dial_options, peer_address, session_config, session_routes};
+use crate::model::intent::{SessionConfig, SessionIntent};
 use crate::model::session_status::{SessionState, SessionStatus};
-use crate::net::bgp_socket::{Connection, DialError, DialOptions};
-use crate::proto::bgp::adj_out::{Attributes, Routes};
+use crate::net::bgp_socket::{Connection, DialError};
 use crate::proto::bgp::fsm::State;
-use crate::proto::bgp::negotiation::{Config, ExpectedAs};
-use crate::proto::bgp::nlri;
 use crate::proto::bgp::notification::Cease;
-use crate::proto::bgp::session::{self, Event, Reason, Session, Withheld};
+use crate::proto::bgp::reason::Reason;
+use crate::proto::bgp::session::{self, Event, Session, Withheld};
+
+mod parameters;
 
 /// Time for the last messages of a session to leave, and for the peer to close.
 const LINGER: Duration = Duration::from_secs(1);
 /// Octets per read.
 const READ_SIZE: usize = 64 * 1024;
-/// TTL towards an external peer that is one hop away.
-const ONE_HOP: u8 = 1;
 
 /// How a session is to end.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -76,7 +71,7 @@ impl Peer {
         Self { status, stop, task }
     }
 
-    /// Ends the session; returns when the peer has been told, or after [`LINGER`] at the latest.
+    /// Ends the session; returns when the peer has been told, or after two seconds at the latest.
     pub async fn stop(self, stop: Stop) {
         // A task that is gone already has nothing left to say.
         let _ = self.stop.send(stop);
@@ -187,6 +182,8 @@ impl Driver {
                 self.dialing = None;
                 let unsent = std::mem::take(&mut self.unsent);
                 if let Some(connection) = self.connection.take().filter(|_| graceful) {
+                    // The session is over for whoever asks, though its last words are still under way.
+                    self.publish_status();
                     self.linger(connection, unsent).await;
                 }
             }
@@ -457,94 +454,6 @@ const fn session_state(state: State) -> SessionState {
         State::OpenSent => SessionState::OpenSent,
         State::OpenConfirm => SessionState::OpenConfirm,
         State::Established => SessionState::Established,
-    }
-}
-
-const fn wire_family(family: Family) -> nlri::Family {
-    match family {
-        Family::V4 => nlri::Family::Ipv4Unicast,
-        Family::V6 => nlri::Family::Ipv6Unicast,
-    }
-}
-
-fn session_config(config: &SessionConfig) -> Config {
-    Config {
-        my_asn: config.my_asn,
-        peer_asn: match config.peer_asn {
-            PeerAsn::Number(asn) => ExpectedAs::Number(asn),
-            PeerAsn::Internal => ExpectedAs::Internal,
-            PeerAsn::External => ExpectedAs::External,
-        },
-        router_id: config.router_id,
-        hold_time: config.hold_time,
-        keepalive_time: config.keepalive_time,
-        connect_time: config.connect_time,
-        families: config.families.iter().copied().map(wire_family).collect(),
-        next_hops: config
-            .next_hops
-            .iter()
-            .map(|(&family, &addr)| (wire_family(family), addr))
-            .collect(),
-    }
-}
-
-/// Equal attributes become one allocation, since thousands of routes share them.
-fn session_routes(routes: &std::collections::BTreeMap<ipnet::IpNet, RouteAttributes>) -> Routes {
-    let mut interned: BTreeSet<Arc<Attributes>> = BTreeSet::new();
-    let mut intern = |route: &RouteAttributes| {
-        let mut attributes = Attributes {
-            local_pref: route.local_pref,
-            ..Attributes::default()
-        };
-        for community in &route.communities {
-            match *community {
-                Community::Standard(value) => _ = attributes.communities.insert(value),
-                Community::Large(a, b, c) => _ = attributes.large_communities.insert((a, b, c)),
-            }
-        }
-        match interned.get(&attributes) {
-            Some(known) => known.clone(),
-            None => {
-                let shared = Arc::new(attributes);
-                interned.insert(shared.clone());
-                shared
-            }
-        }
-    };
-    routes
-        .iter()
-        .map(|(prefix, route)| (prefix.trunc(), intern(route)))
-        .collect()
-}
-
-const fn peer_address(config: &SessionConfig) -> SocketAddr {
-    SocketAddr::new(config.peer_address, config.peer_port)
-}
-
-/// What makes up a connection; another value takes another connection.
-fn dial_key(config: &SessionConfig) -> DialOptions {
-    DialOptions {
-        user_timeout: None,
-        ..dial_options(config)
-    }
-}
-
-fn dial_options(config: &SessionConfig) -> DialOptions {
-    let is_external = match config.peer_asn {
-        PeerAsn::Number(asn) => asn != config.my_asn,
-        PeerAsn::Internal => false,
-        PeerAsn::External => true,
-    };
-    DialOptions {
-        peer: peer_address(config),
-        source: config.source_address,
-        ttl: (is_external && !config.multihop).then_some(ONE_HOP),
-        // As long as the send hold time: the hold timer is to notice first, and to say so.
-        user_timeout: (!config.hold_time.is_zero()).then(|| config.hold_time * 2),
-        md5_key: config
-            .password
-            .as_ref()
-            .map(|password| password.clone().into_bytes()),
     }
 }
 

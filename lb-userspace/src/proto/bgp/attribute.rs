@@ -1,4 +1,6 @@
-//! Path attributes: what we send, and how a received one is judged (RFC 4271 §4.3, RFC 7606).
+//! Path attributes: what we send, and how a received one is judged.
+//!
+//! RFC 4271 §4.3 and §5, RFC 7606 §7.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};

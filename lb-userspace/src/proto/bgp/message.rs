@@ -1,4 +1,4 @@
-//! The message header: cutting the byte stream into messages and framing what we send (RFC 4271 §4.1).
+//! The message header: cuts the stream into messages (RFC 4271 §4.1).
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 

@@ -1,4 +1,4 @@
-//! NOTIFICATION: the last word on a connection (RFC 4271 §4.5, RFC 4486, RFC 9003).
+//! NOTIFICATION: the last word on a connection (RFC 4271, 4486, 9003).
 
 use std::fmt;
 

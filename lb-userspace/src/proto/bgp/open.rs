@@ -1,4 +1,4 @@
-//! OPEN: who a speaker is and what it can do (RFC 4271 §4.2, RFC 5492, RFC 9072).
+//! OPEN: who a speaker is and what it can do (RFC 4271, 5492, 9072).
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;

@@ -1,7 +1,6 @@
-//! One configured peer: timers, negotiation and queues around the state machine.
+//! One configured peer: timers and queues around the state machine.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use super::negotiation::{Config, Negotiated};
 use super::nlri::Family;
 use super::notification::{Cease, Code, Notification};
 use super::open::Open;
+use super::reason::Reason;
 use super::refresh;
 use super::update::Received;
 use crate::proto::timers::{Jitter, Timers};
@@ -70,55 +70,6 @@ pub enum Event {
     StateChanged(State),
     /// A session, or an attempt at one, failed.
     Failed(Reason),
-}
-
-/// Why a session failed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Reason {
-    /// No TCP connection within the connect-retry time.
-    ConnectTimeout,
-    /// The connection could not be made, or the peer closed it, in this state.
-    Disconnected(State),
-    /// The peer was silent for the hold time, or sent no OPEN.
-    HoldTimerExpired(State),
-    /// The peer took no byte for the send hold time.
-    SendHoldTimerExpired,
-    /// The peer sent something that ends the session.
-    Refused(DecodeError),
-    /// The peer sent a message that this state does not expect.
-    Unexpected(State),
-    /// The peer ended the session.
-    Notified(Notification),
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ConnectTimeout => f.write_str("no answer to the TCP connection"),
-            Self::Disconnected(State::Established) => f.write_str("the peer closed the connection"),
-            Self::Disconnected(_) => f.write_str(
-                "the peer closed the connection before the session was up: is this node configured there \
-                 as neighbour, with this address?",
-            ),
-            Self::HoldTimerExpired(State::OpenSent) => f.write_str(
-                "the peer accepted the connection but sent no OPEN: is it a BGP speaker?",
-            ),
-            Self::HoldTimerExpired(_) => f.write_str("hold timer expired: the peer fell silent"),
-            Self::SendHoldTimerExpired => f.write_str("send hold timer expired: the peer stopped reading"),
-            Self::Refused(error) => error.fmt(f),
-            Self::Unexpected(state) => write!(f, "the peer sent a message that {state:?} does not expect"),
-            Self::Notified(notification) => {
-                write!(f, "the peer sent NOTIFICATION {notification}")?;
-                f.write_str(match (notification.code, notification.subcode) {
-                    (2, 2) => ": it expects another AS than myASN",
-                    (2, 3) => ": another speaker has this router ID",
-                    (2, 6) => ": it wants a longer holdTime",
-                    (6, 5) => ": it does not accept this node as neighbour",
-                    _ => "",
-                })
-            }
-        }
-    }
 }
 
 /// Why a configured family is not announced.
@@ -225,7 +176,7 @@ impl Session {
         }
     }
 
-    /// The connection took a whole message.
+    /// The connection took bytes again.
     pub fn handle_written(&mut self) {
         self.timers.stop(Timer::SendHold);
     }
@@ -403,13 +354,13 @@ impl Session {
 
     fn run(&mut self, event: fsm::Event, now: Instant) {
         let (next, actions) = fsm::next(self.state, event);
+        if next != self.state {
+            self.events.push_back(Event::StateChanged(next));
+        }
         for action in actions {
             self.perform(*action, now);
         }
-        if next != self.state {
-            self.state = next;
-            self.events.push_back(Event::StateChanged(next));
-        }
+        self.state = next;
     }
 
     fn perform(&mut self, action: Action, now: Instant) {

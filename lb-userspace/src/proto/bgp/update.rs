@@ -1,4 +1,6 @@
-//! UPDATE: packing prefixes into messages, and judging received ones (RFC 4271 §4.3, 4760, 7606).
+//! UPDATE: packs prefixes into messages, and judges received ones.
+//!
+//! RFC 4271 §4.3 and §6.3, RFC 4760, RFC 7606.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};

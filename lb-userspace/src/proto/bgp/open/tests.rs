@@ -134,14 +134,17 @@ fn the_fixed_fields_are_checked() {
         Open::decode(&bytes)
     };
     assert_eq!(with(0, &[3]), Err(DecodeError::UnsupportedVersion(3)));
-    for seconds in [1, 2] {
+    for seconds in [1_u8, 2] {
         assert_eq!(
             with(3, &[0, seconds]),
             Err(DecodeError::UnacceptableHoldTime(seconds.into()))
         );
     }
-    for seconds in [0, 3] {
-        assert_eq!(with(3, &[0, seconds]).unwrap().hold_time, seconds.into());
+    for seconds in [0_u8, 3] {
+        assert_eq!(
+            with(3, &[0, seconds]).unwrap().hold_time,
+            u16::from(seconds)
+        );
     }
     assert_eq!(
         with(5, &[0; 4]),

@@ -74,8 +74,11 @@ fn established(now: Instant) -> Session {
     session
 }
 
+/// Code, subcode and data of a NOTIFICATION.
+type Told = (u8, u8, Vec<u8>);
+
 /// The NOTIFICATION among the messages that a session still wants to send.
-fn notification(session: &mut Session) -> Option<(u8, u8, Vec<u8>)> {
+fn notification(session: &mut Session) -> Option<Told> {
     let last = sent(session).pop().filter(|message| message[18] == 3)?;
     let read = Notification::decode(&last[19..])?;
     Some((read.code, read.subcode, read.data))
@@ -98,7 +101,7 @@ fn every_error_is_answered_with_its_notification_and_a_graceful_close() {
         &[4, 0xfd, 0xe9, 0, 9, 10, 0, 0, 1, 3, 1, 1, 0],
     )
     .to_vec();
-    let cases: [(Vec<u8>, (u8, u8, Vec<u8>)); 11] = [
+    let cases: [(Vec<u8>, Told); 11] = [
         (vec![0; 19], (1, 1, vec![])),
         (header(18, 4), (1, 2, vec![0, 18])),
         (header(20, 4), (1, 2, vec![0, 20])),

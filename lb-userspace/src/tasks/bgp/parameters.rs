@@ -1,0 +1,105 @@
+//! What an intent means to the session and to its socket.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::model::cluster::{Community, Family, PeerAsn};
+use crate::model::intent::{RouteAttributes, SessionConfig};
+use crate::net::bgp_socket::DialOptions;
+use crate::proto::bgp::adj_out::{Attributes, Routes};
+use crate::proto::bgp::negotiation::{Config, ExpectedAs};
+use crate::proto::bgp::nlri;
+
+/// TTL towards an external peer that is one hop away.
+const ONE_HOP: u8 = 1;
+
+const fn wire_family(family: Family) -> nlri::Family {
+    match family {
+        Family::V4 => nlri::Family::Ipv4Unicast,
+        Family::V6 => nlri::Family::Ipv6Unicast,
+    }
+}
+
+pub(super) fn session_config(config: &SessionConfig) -> Config {
+    Config {
+        my_asn: config.my_asn,
+        peer_asn: match config.peer_asn {
+            PeerAsn::Number(asn) => ExpectedAs::Number(asn),
+            PeerAsn::Internal => ExpectedAs::Internal,
+            PeerAsn::External => ExpectedAs::External,
+        },
+        router_id: config.router_id,
+        hold_time: config.hold_time,
+        keepalive_time: config.keepalive_time,
+        connect_time: config.connect_time,
+        families: config.families.iter().copied().map(wire_family).collect(),
+        next_hops: config
+            .next_hops
+            .iter()
+            .map(|(&family, &addr)| (wire_family(family), addr))
+            .collect(),
+    }
+}
+
+/// Equal attributes become one allocation, since thousands of routes share them.
+pub(super) fn session_routes(routes: &BTreeMap<IpNet, RouteAttributes>) -> Routes {
+    let mut interned: BTreeSet<Arc<Attributes>> = BTreeSet::new();
+    let mut intern = |route: &RouteAttributes| {
+        let mut attributes = Attributes {
+            local_pref: route.local_pref,
+            ..Attributes::default()
+        };
+        for community in &route.communities {
+            match *community {
+                Community::Standard(value) => _ = attributes.communities.insert(value),
+                Community::Large(a, b, c) => _ = attributes.large_communities.insert((a, b, c)),
+            }
+        }
+        match interned.get(&attributes) {
+            Some(known) => known.clone(),
+            None => {
+                let shared = Arc::new(attributes);
+                interned.insert(shared.clone());
+                shared
+            }
+        }
+    };
+    routes
+        .iter()
+        .map(|(prefix, route)| (prefix.trunc(), intern(route)))
+        .collect()
+}
+
+pub(super) const fn peer_address(config: &SessionConfig) -> SocketAddr {
+    SocketAddr::new(config.peer_address, config.peer_port)
+}
+
+/// What makes up a connection; another value takes another connection.
+pub(super) fn dial_key(config: &SessionConfig) -> DialOptions {
+    DialOptions {
+        user_timeout: None,
+        ..dial_options(config)
+    }
+}
+
+pub(super) fn dial_options(config: &SessionConfig) -> DialOptions {
+    let is_external = match config.peer_asn {
+        PeerAsn::Number(asn) => asn != config.my_asn,
+        PeerAsn::Internal => false,
+        PeerAsn::External => true,
+    };
+    DialOptions {
+        peer: peer_address(config),
+        source: config.source_address,
+        ttl: (is_external && !config.multihop).then_some(ONE_HOP),
+        // As long as the send hold time: the hold timer is to notice first, and to say so.
+        user_timeout: (!config.hold_time.is_zero()).then(|| config.hold_time * 2),
+        md5_key: config
+            .password
+            .as_ref()
+            .map(|password| password.clone().into_bytes()),
+    }
+}
