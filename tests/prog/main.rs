@@ -1,0 +1,3 @@
+//! The programs in the kernel, one frame at a time.
+
+mod load;
