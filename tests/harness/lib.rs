@@ -1,3 +1,4 @@
 //! Test harness.
 
+pub mod frame;
 pub mod program;

@@ -1,5 +1,8 @@
 //! The real programs in the kernel, run on single frames with `BPF_PROG_TEST_RUN`.
-#![expect(unsafe_code, reason = "aya wants a promise that map types are plain data")]
+#![expect(
+    unsafe_code,
+    reason = "aya wants a promise that map types are plain data"
+)]
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -51,10 +54,17 @@ impl Programs {
             .load_file(&path)
             .with_context(|| format!("failed to load {}", path.display()))?;
         for name in [abi::program::INGRESS, abi::program::INGRESS_LINEAR] {
-            let program: &mut Xdp = ebpf.program_mut(name).context("no such program")?.try_into()?;
-            program.load().with_context(|| format!("failed to load {name}"))?;
+            let program: &mut Xdp = ebpf
+                .program_mut(name)
+                .context("no such program")?
+                .try_into()?;
+            program
+                .load()
+                .with_context(|| format!("failed to load {name}"))?;
         }
-        let egress = ebpf.program_mut(abi::program::EGRESS).context("no such program")?;
+        let egress = ebpf
+            .program_mut(abi::program::EGRESS)
+            .context("no such program")?;
         let egress: &mut SchedClassifier = egress.try_into()?;
         egress.load().context("failed to load the egress program")?;
         Ok(Self { ebpf })
@@ -72,13 +82,20 @@ impl Programs {
 
     /// Runs an XDP program on a frame, which goes on from where the last run left it; gives the mean time.
     pub fn repeat_ingress(&self, name: &str, frame: &[u8], repeat: u32) -> Result<(Run, Duration)> {
-        let program: &Xdp = self.ebpf.program(name).context("no such program")?.try_into()?;
+        let program: &Xdp = self
+            .ebpf
+            .program(name)
+            .context("no such program")?
+            .try_into()?;
         run(program, frame, repeat)
     }
 
     /// Runs the egress program on a frame.
     pub fn egress(&self, frame: &[u8]) -> Result<Run> {
-        let program = self.ebpf.program(abi::program::EGRESS).context("no such program")?;
+        let program = self
+            .ebpf
+            .program(abi::program::EGRESS)
+            .context("no such program")?;
         let program: &SchedClassifier = program.try_into()?;
         Ok(run(program, frame, 1)?.0)
     }
@@ -101,7 +118,13 @@ impl Programs {
     pub fn entries<K: Element, V: Element>(&self, map: &str) -> Result<Vec<(K, V)>> {
         let map = self.ebpf.map(map).context("no such map")?;
         let hash: HashMap<&MapData, Plain<K>, Plain<V>> = map.try_into()?;
-        hash.iter().map(|entry| entry.map(|(key, value)| (key.0, value.0)).map_err(Into::into)).collect()
+        hash.iter()
+            .map(|entry| {
+                entry
+                    .map(|(key, value)| (key.0, value.0))
+                    .map_err(Into::into)
+            })
+            .collect()
     }
 
     /// How often a reason was counted, on all CPUs.
@@ -113,7 +136,10 @@ impl Programs {
 
     /// Counters of a frontend, summed over all CPUs.
     pub fn frontend_stats(&self, id: u32) -> Result<FrontendStats> {
-        let map = self.ebpf.map(abi::map::FRONTEND_STATS).context("no such map")?;
+        let map = self
+            .ebpf
+            .map(abi::map::FRONTEND_STATS)
+            .context("no such map")?;
         let array: PerCpuArray<&MapData, Plain<FrontendStats>> = map.try_into()?;
         let mut sum = FrontendStats::default();
         for Plain(one) in array.get(&id, 0)?.iter() {
@@ -146,5 +172,11 @@ where
         ..TestRunOptions::default()
     })?;
     out.truncate(result.data_size_out as usize);
-    Ok((Run { action: result.return_value, frame: out }, result.duration))
+    Ok((
+        Run {
+            action: result.return_value,
+            frame: out,
+        },
+        result.duration,
+    ))
 }
