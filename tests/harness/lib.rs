@@ -2,11 +2,13 @@
 
 pub mod agent;
 pub mod cluster;
+pub mod frame;
 pub mod machine;
 pub mod netns;
 mod pass;
 pub mod peer;
 pub mod process;
+pub mod program;
 pub mod source;
 pub mod tables;
 pub mod topology;
