@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the object for the kernel, then the agent that carries it.
+//! `cargo xtask build`: the object for the kernel, and the agent around it.
 
 use std::{
     env, fs,

@@ -1,4 +1,4 @@
-//! `cargo xtask`: set-up, build, checks, tests and the demo, by the same verbs everywhere.
+//! `cargo xtask`: set-up, build, checks, tests and the demo.
 //!
 //! `setup` makes the machine able; every other verb calls it for what it needs and for no more. `build`
 //! compiles the kernel programs and the agent, `check` is the list of lints and rules, `test` runs every
@@ -14,7 +14,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 mod build;
 mod check;
@@ -80,4 +80,12 @@ fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// The names of all verbs.
+fn verbs() -> Vec<String> {
+    Cli::command()
+        .get_subcommands()
+        .map(|verb| verb.get_name().to_owned())
+        .collect()
 }

@@ -1,4 +1,4 @@
-//! Running other programs: found, shown, and failed with the command in the message.
+//! Running other programs: found, shown, and named when they fail.
 
 use std::{
     env,

@@ -1,4 +1,4 @@
-//! bpf-linker: found if one works with the chosen compiler, else built against that compiler's own LLVM.
+//! bpf-linker: found if one works with the compiler, else built.
 //!
 //! The linker reads the compiler's bitcode, so its LLVM must not be older. Linking it with the very library
 //! that the compiler loads makes the two match by construction, wants no LLVM development package, and goes

@@ -1,4 +1,4 @@
-//! What is installed, in which version, and what for. The one place that says so.
+//! What is installed, in which version, and what for; said only here.
 
 use super::Need;
 

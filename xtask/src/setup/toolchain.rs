@@ -1,4 +1,4 @@
-//! A compiler for BPF: a rustc that may use unstable flags, its library source, and its LLVM.
+//! A compiler for BPF: a rustc, its library source, and its LLVM.
 
 use std::{
     env, fs,
