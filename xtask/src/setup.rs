@@ -66,7 +66,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     if args.check {
         return Ok(ExitCode::FAILURE);
     }
-    install(state)?.report();
+    install(&state)?.report();
     Ok(ExitCode::SUCCESS)
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn ready(need: Need) -> Result<Ready> {
     if !state.is_complete() {
         sh::headline("set-up");
         state.report();
-        state = install(state)?;
+        state = install(&state)?;
     }
     let toolchain = state
         .compilers
@@ -113,10 +113,9 @@ pub(crate) fn clippy(toolchain: &Toolchain) -> Result<()> {
                 .iter()
                 .find(is_here)
                 .map_or("rust-clippy", |set| set[3]);
-            if let Some(apt) = Apt::find().filter(|_| sh::is_root()) {
-                if apt.install(&[package]).is_ok() {
-                    return Ok(());
-                }
+            let apt = Apt::find().filter(|_| sh::is_root());
+            if apt.is_some_and(|apt| apt.install(&[package]).is_ok()) {
+                return Ok(());
             }
             format!("sudo apt-get install -y --no-install-recommends {package}")
         }
@@ -219,7 +218,7 @@ impl Family {
 }
 
 /// Installs what `state` lacks and looks again.
-fn install(state: State) -> Result<State> {
+fn install(state: &State) -> Result<State> {
     let apt = Apt::find();
     // First what cannot be got around: a minute of compiling before "you are not root" helps nobody.
     let mut packages: Vec<_> = state
