@@ -1,4 +1,4 @@
-//! What the kernel programs cost here: verified instructions, code, stack, maps.
+//! What the kernel programs cost: verified instructions, code, stack, maps.
 //!
 //! Loads the object given as the first argument into the running kernel, attaches nothing, and prints what
 //! the kernel says of each program and each map. The stack is read from the instructions (`stack`), because

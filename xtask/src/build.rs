@@ -13,6 +13,18 @@ use crate::{
     sh,
 };
 
+/// Variables of the host's build: wrappers, flags, profiles and toolchain choice would make the object differ.
+const OF_CARGO: &[&str] = &["CARGO", "RUST"];
+
+/// Those among them that say how this machine reaches registries, and stay.
+const OF_THE_MACHINE: &[&str] = &[
+    "CARGO_HOME",
+    "CARGO_HTTP_",
+    "CARGO_NET_",
+    "CARGO_REGISTRIES_",
+    "RUSTUP_HOME",
+];
+
 /// Options of `build`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -43,9 +55,9 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
 /// When the compiler fails.
 pub(crate) fn object(ready: &Ready, target: Option<&str>) -> Result<PathBuf> {
     sh::headline("kernel programs");
-    let mut cargo = bpf_cargo(ready, "build", target)?;
-    cargo.args(["--profile", "bpf"]);
-    sh::run(&mut cargo)?;
+    let mut cargo = Command::new(&ready.toolchain.cargo);
+    cargo.args(["build", "--profile", "bpf"]);
+    sh::run(for_bpf(&mut cargo, ready, target)?)?;
     let built = bpf_target_dir().join("bpfel-unknown-none/bpf/torline");
     let object = sh::root().join("target/bpf/torline");
     copy_if_changed(&built, &object)?;
@@ -74,35 +86,35 @@ pub(crate) fn agent(release: bool, target: Option<&str>) -> Result<PathBuf> {
         .join("torline"))
 }
 
-/// A cargo of the BPF toolchain, about `lb-ebpf`, with exactly the flags that object needs.
+/// Lints `lb-ebpf` with the compiler that builds it, for the target it is built for.
 ///
 /// # Errors
-/// When no programs can run on `target`.
-pub(crate) fn bpf_cargo(ready: &Ready, verb: &str, target: Option<&str>) -> Result<Command> {
+/// When there is a lint, or no clippy.
+pub(crate) fn lint_object(ready: &Ready) -> Result<()> {
+    // Called directly: `cargo clippy` would look for it in `PATH` and find rustup's, of another toolchain.
+    let mut clippy = Command::new(ready.toolchain.cargo.with_file_name("cargo-clippy"));
+    clippy.arg("clippy");
+    for_bpf(&mut clippy, ready, None)?.args(["--", "-D", "warnings"]);
+    sh::run(&mut clippy)
+}
+
+/// Points a cargo command at `lb-ebpf`, with exactly the compiler and the flags that object needs.
+fn for_bpf<'a>(
+    cargo: &'a mut Command,
+    ready: &Ready,
+    target: Option<&str>,
+) -> Result<&'a mut Command> {
     let machine = target.map_or(env::consts::ARCH, |triple| {
         triple.split('-').next().unwrap_or("")
     });
     if !["x86_64", "aarch64"].contains(&machine) {
         bail!("the kernel programs are built for x86_64 and aarch64, not for `{machine}`");
     }
-    let mut cargo = Command::new(&ready.toolchain.cargo);
-    cargo.current_dir(sh::root());
-    // The host's wrappers, flags, profiles and toolchain choice would break this build or make it differ.
     for (name, _) in env::vars_os() {
-        let is_foreign = ["CARGO", "RUST"]
-            .iter()
-            .any(|prefix| name.to_string_lossy().starts_with(prefix));
-        let is_wanted = [
-            "CARGO_HOME",
-            "CARGO_HTTP_",
-            "CARGO_NET_",
-            "CARGO_REGISTRIES_",
-            "RUSTUP_HOME",
-        ]
-        .iter()
-        .any(|prefix| name.to_string_lossy().starts_with(prefix));
-        if is_foreign && !is_wanted {
-            cargo.env_remove(name);
+        let text = name.to_string_lossy();
+        let is = |prefix: &&str| text.starts_with(prefix);
+        if OF_CARGO.iter().any(is) && !OF_THE_MACHINE.iter().any(is) {
+            cargo.env_remove(&name);
         }
     }
     let root = sh::root();
@@ -115,16 +127,10 @@ pub(crate) fn bpf_cargo(ready: &Ready, verb: &str, target: Option<&str>) -> Resu
         format!("--remap-path-prefix={}=.", root.display()),
     ];
     cargo
-        .args([
-            verb,
-            "--package",
-            "lb-ebpf",
-            "-Zbuild-std=core",
-            "--target",
-            "bpfel-unknown-none",
-        ])
-        .arg("--target-dir")
+        .args(["--package=lb-ebpf", "-Zbuild-std=core"])
+        .args(["--target=bpfel-unknown-none", "--target-dir"])
         .arg(bpf_target_dir())
+        .env("CARGO", &ready.toolchain.cargo)
         .env("RUSTC", &ready.toolchain.rustc)
         // Lets a stable compiler build `core`; a nightly does not mind.
         .env("RUSTC_BOOTSTRAP", "1")

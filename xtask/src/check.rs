@@ -82,10 +82,12 @@ fn tidy() -> Result<()> {
 }
 
 fn fmt() -> Result<()> {
+    setup::component("fmt", "rustfmt")?;
     sh::run(sh::cargo().args(["fmt", "--all", "--check"]))
 }
 
 fn clippy() -> Result<()> {
+    setup::component("clippy", "clippy")?;
     sh::run(sh::cargo().args(["clippy", "--all-targets", "--", "-D", "warnings"]))
 }
 
@@ -93,9 +95,7 @@ fn clippy() -> Result<()> {
 fn clippy_ebpf() -> Result<()> {
     let ready = setup::ready(Need::Build)?;
     setup::clippy(&ready.toolchain)?;
-    let mut cargo = build::bpf_cargo(&ready, "clippy", None)?;
-    cargo.args(["--", "-D", "warnings"]);
-    sh::run(&mut cargo)
+    build::lint_object(&ready)
 }
 
 fn doc() -> Result<()> {

@@ -37,7 +37,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         .args(&args.args)
         .env("TORLINE_BPF_OBJECT", object)
         .env("TORLINE_BIN", agent);
-    sh::pass_through(&mut command)
+    sh::become_program(&mut command)
 }
 
 /// Builds a binary of the package that holds what needs root.

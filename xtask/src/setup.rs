@@ -90,6 +90,24 @@ pub(crate) fn ready(need: Need) -> Result<Ready> {
     Ok(Ready { toolchain, linker })
 }
 
+/// Makes sure that the host's cargo has `subcommand`, which rustup calls `component`.
+///
+/// # Errors
+/// When it is missing and cannot be installed.
+pub(crate) fn component(subcommand: &str, component: &str) -> Result<()> {
+    let is_here = || sh::output(sh::cargo().args([subcommand, "--version"])).is_some();
+    let mut rustup = Command::new("rustup");
+    rustup.args(["component", "add", component]);
+    if is_here() || (sh::run(&mut rustup).is_ok() && is_here()) {
+        return Ok(());
+    }
+    let message = format!(
+        "`cargo {subcommand}` is missing; run:\n    {}",
+        sh::show(&rustup)
+    );
+    Err(Environment(message).into())
+}
+
 /// Makes sure that the BPF compiler has its lints.
 ///
 /// # Errors

@@ -4,7 +4,10 @@ use std::{
     env,
     ffi::OsStr,
     fmt, fs,
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::{
+        fd::AsFd,
+        unix::{fs::MetadataExt, process::CommandExt},
+    },
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
 };
@@ -61,19 +64,13 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command with this process's own output and passes its exit code on.
+/// Becomes another program, which then gets the signals and gives the exit code.
 ///
 /// # Errors
-/// When it cannot be started.
-pub(crate) fn pass_through(command: &mut Command) -> Result<ExitCode> {
-    let status = command
-        .status()
-        .with_context(|| format!("failed to start `{}`", show(command)))?;
-    let code = status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(1);
-    Ok(ExitCode::from(code))
+/// When it cannot be started; otherwise this does not return.
+pub(crate) fn become_program(command: &mut Command) -> Result<ExitCode> {
+    let error = command.exec();
+    Err(error).with_context(|| format!("failed to start `{}`", show(command)))
 }
 
 /// The standard output of a command that succeeded, trimmed; `None` otherwise.

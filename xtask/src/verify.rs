@@ -31,5 +31,5 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     if args.json {
         command.arg("--json");
     }
-    sh::pass_through(&mut command)
+    sh::become_program(&mut command)
 }
