@@ -57,6 +57,8 @@ struct Outcome {
 /// A test program that cargo built.
 struct Program {
     suite: String,
+    /// Of the target: a library, a binary, or a test.
+    name: String,
     path: PathBuf,
     dir: PathBuf,
     needs_root: bool,
@@ -96,6 +98,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
             tally.run(&mut cargo)?;
         }
         for program in programs.iter().filter(|program| program.suite == suite) {
+            eprintln!("-- {}", program.name);
             let mut command = command(program)?;
             command
                 .env("TORLINE_BPF_OBJECT", &object)
@@ -158,8 +161,10 @@ fn program(message: &Value) -> Option<Program> {
             .contains(&format!("/tests#{ROOT_PACKAGE}@"));
     let name = message["target"]["name"].as_str()?;
     let suite = if needs_root { name } else { "unit" }.to_owned();
+    let name = name.to_owned();
     is_test.then_some(Program {
         suite,
+        name,
         path,
         dir,
         needs_root,
