@@ -122,7 +122,6 @@ fn for_bpf<'a>(
         format!("--cfg=bpf_target_arch=\"{machine}\""),
         "-Cdebuginfo=2".to_owned(),
         format!("-Clinker={}", ready.linker.display()),
-        "-Clink-arg=--btf".to_owned(),
         // The object does not tell where it was built.
         format!("--remap-path-prefix={}=.", root.display()),
     ];
