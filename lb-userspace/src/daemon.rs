@@ -240,12 +240,19 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     let mut tasks = JoinSet::new();
     let state = source.state_file();
-    tasks.spawn(control::run(settings.context(), state, snapshots, desired_out));
+    tasks.spawn(control::run(
+        settings.context(),
+        state,
+        snapshots,
+        desired_out,
+    ));
     tasks.spawn(source.run(watch, snapshot_out));
-    tasks.spawn(
-        Neighbor::new(netlink, settings.interface.clone())
-            .run(changes, desired, segment_out, egress_out),
-    );
+    tasks.spawn(Neighbor::new(netlink, settings.interface.clone()).run(
+        changes,
+        desired,
+        segment_out,
+        egress_out,
+    ));
     tasks.spawn(datapath.run(inputs, programmed_out));
     tasks.spawn(sweep::run(loaded.flows));
     tasks.spawn(admin::run(listener, Arc::new(report)));

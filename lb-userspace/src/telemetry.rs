@@ -3,7 +3,7 @@
 //! Levels: `error` means the agent stops, `warn` somebody should look, `info` a state changed, `debug` a
 //! branch was taken, `trace` a packet. Log lines are for people; programs read the status.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::TryInitError;
@@ -30,6 +30,7 @@ pub fn start(format: Format) -> Result<(), TryInitError> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
     match format {
         Format::Text => builder.finish().try_init(),

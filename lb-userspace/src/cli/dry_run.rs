@@ -28,7 +28,11 @@ fn render(rehearsal: &Rehearsal) -> String {
     }
     for steps in rehearsal.plan.steps.chunk_by(follows) {
         let _ = match steps {
-            [first @ Step::SetSlot { index, .. }, .., last @ Step::SetSlot { index: end, .. }] => {
+            [
+                first @ Step::SetSlot { index, .. },
+                ..,
+                last @ Step::SetSlot { index: end, .. },
+            ] => {
                 writeln!(
                     text,
                     "write: slots {index} to {end}, {} writes: {first}, .., {last}",
@@ -57,9 +61,12 @@ fn render(rehearsal: &Rehearsal) -> String {
 /// Whether two steps write neighbouring slots: a table is a thousand of them, and shown as one line.
 fn follows(one: &Step, next: &Step) -> bool {
     match (one, next) {
-        (Step::SetSlot { index, .. }, Step::SetSlot { index: following, .. }) => {
-            index.checked_add(1) == Some(*following)
-        }
+        (
+            Step::SetSlot { index, .. },
+            Step::SetSlot {
+                index: following, ..
+            },
+        ) => index.checked_add(1) == Some(*following),
         _ => false,
     }
 }

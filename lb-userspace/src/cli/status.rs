@@ -138,7 +138,14 @@ fn backends(frontends: &[FrontendStatus]) -> Table {
 
 fn traffic(frontends: &[FrontendStatus]) -> Table {
     let mut table = table([
-        "FRONTEND", "SERVICE", "PACKETS", "BYTES", "FLOWS", "TO PODS HERE", "TABLE", "DIGEST",
+        "FRONTEND",
+        "SERVICE",
+        "PACKETS",
+        "BYTES",
+        "FLOWS",
+        "TO PODS HERE",
+        "TABLE",
+        "DIGEST",
     ]);
     right_aligned(&mut table, [2, 3, 4, 5, 6]);
     for frontend in frontends {
@@ -157,14 +164,27 @@ fn traffic(frontends: &[FrontendStatus]) -> Table {
 }
 
 fn sessions(sessions: &[SessionReport]) -> Table {
-    let mut table = table(["PEER", "ADDRESS", "STATE", "UP", "HOLD", "ROUTES", "LAST ERROR"]);
+    let mut table = table([
+        "PEER",
+        "ADDRESS",
+        "STATE",
+        "UP",
+        "HOLD",
+        "ROUTES",
+        "LAST ERROR",
+    ]);
     for session in sessions {
         table.add_row([
             session.peer.clone(),
             session.address.clone(),
             session.state.clone(),
             or_dash(&session.uptime_seconds.map(uptime).unwrap_or_default()),
-            or_dash(&session.hold_time_seconds.map(|hold| format!("{hold}s")).unwrap_or_default()),
+            or_dash(
+                &session
+                    .hold_time_seconds
+                    .map(|hold| format!("{hold}s"))
+                    .unwrap_or_default(),
+            ),
             or_dash(&session.routes.join(" ")),
             session.last_error.clone().unwrap_or_default(),
         ]);

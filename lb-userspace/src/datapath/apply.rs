@@ -137,9 +137,7 @@ mod tests {
             refuses_slot: Some(1),
             ..Journal::default()
         });
-        let error = applier
-            .run(vec![slot(0), slot(1), slot(2)], 0)
-            .unwrap_err();
+        let error = applier.run(vec![slot(0), slot(1), slot(2)], 0).unwrap_err();
         assert_eq!(error.to_string(), "failed to write slot 1: [1, 0, 0, 0]");
         assert_eq!(applier.tables.done, [slot(0)]);
 
@@ -160,7 +158,12 @@ mod tests {
         };
         applier.run(vec![Step::SetConfig(config)], 10).unwrap();
         applier.beat(20).unwrap();
-        let written = |heartbeat| Step::SetConfig(Config { heartbeat, ..config });
+        let written = |heartbeat| {
+            Step::SetConfig(Config {
+                heartbeat,
+                ..config
+            })
+        };
         assert_eq!(applier.tables.done, [written(10), written(20)]);
     }
 }

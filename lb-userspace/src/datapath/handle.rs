@@ -54,6 +54,8 @@ pub struct KernelTables {
     frontends4: HashMap<MapData, Pod<FrontendKey4>, Pod<Frontend>>,
     frontends6: HashMap<MapData, Pod<FrontendKey6>, Pod<Frontend>>,
     slots: SlotArray,
+    /// Not needed for writing, but whoever inspects or pins the maps finds it among the agent's.
+    _slots: MapData,
     backends: Array<MapData, Pod<Backend>>,
     nodes: Array<MapData, Pod<Node>>,
     peer_macs: HashMap<MapData, Pod<MacKey>, u32>,
@@ -67,11 +69,13 @@ impl KernelTables {
     /// # Errors
     /// The object is not of this build.
     pub fn take(object: &mut Ebpf) -> Result<Self, HandleError> {
+        let (slots, slot_data) = map_slots(object)?;
         Ok(Self {
             config: take(object, map::CONFIG)?,
             frontends4: take(object, map::FRONTENDS4)?,
             frontends6: take(object, map::FRONTENDS6)?,
-            slots: map_slots(object)?,
+            slots,
+            _slots: slot_data,
             backends: take(object, map::BACKENDS)?,
             nodes: take(object, map::NODES)?,
             peer_macs: take(object, map::PEER_MACS)?,
@@ -127,12 +131,13 @@ impl Tables for KernelTables {
     }
 }
 
-fn map_slots(object: &mut Ebpf) -> Result<SlotArray, HandleError> {
+fn map_slots(object: &mut Ebpf) -> Result<(SlotArray, MapData), HandleError> {
     let len = max_entries(object, map::SLOTS)?;
     let Some(Map::Array(array)) = object.take_map(map::SLOTS) else {
         return Err(HandleError::Missing(map::SLOTS));
     };
-    SlotArray::map(array.fd(), len).map_err(HandleError::Slots)
+    let slots = SlotArray::map(array.fd(), len).map_err(HandleError::Slots)?;
+    Ok((slots, array))
 }
 
 /// How many elements the maps of a loaded object have.

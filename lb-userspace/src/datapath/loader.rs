@@ -16,6 +16,7 @@ use aya::programs::{
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use lb_common::abi::{map, program};
+use tracing::{debug, info};
 
 use super::counters::Counters;
 use super::handle::{self, HandleError, KernelTables};
@@ -72,14 +73,13 @@ pub enum LoadError {
     /// The object has no such program.
     #[error("the kernel programs have no {0}; agent and programs are of different builds")]
     Missing(&'static str),
-    /// The kernel refused a program.
-    #[error("the kernel refused the program {name}")]
+    /// The kernel refused a program. The verifier's whole log is logged at level `debug`.
+    #[error("the kernel refused the program {name}: {reason}")]
     Refused {
         /// Name of the program.
         name: &'static str,
-        /// The verifier's words.
-        #[source]
-        source: ProgramError,
+        /// Why, in one line.
+        reason: String,
     },
     /// The maps are not what this agent writes.
     #[error(transparent)]
@@ -154,16 +154,18 @@ pub fn load(object: &[u8], slots: u32) -> Result<Loaded, LoadError> {
     // Multi-buffer XDP came with Linux 5.18; where it is missing only the linear program loads.
     let ingress = match ingress(&mut object, program::INGRESS) {
         Ok(()) => vec![program::INGRESS, program::INGRESS_LINEAR],
-        Err(_) => vec![program::INGRESS_LINEAR],
+        Err(error) => {
+            info!("{error}; going on without multi-buffer frames");
+            vec![program::INGRESS_LINEAR]
+        }
     };
     if ingress.contains(&program::INGRESS_LINEAR) {
         self::ingress(&mut object, program::INGRESS_LINEAR)?;
     }
     let egress = egress(&mut object)?;
-    egress.load().map_err(|source| LoadError::Refused {
-        name: program::EGRESS,
-        source,
-    })?;
+    egress
+        .load()
+        .map_err(|error| refused(program::EGRESS, &error))?;
     let map_bytes = memory::of_maps(
         object
             .programs()
@@ -188,7 +190,30 @@ fn ingress(object: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
     xdp(object, name)
         .ok_or(LoadError::Missing(name))?
         .load()
-        .map_err(|source| LoadError::Refused { name, source })
+        .map_err(|error| refused(name, &error))
+}
+
+fn refused(name: &'static str, error: &ProgramError) -> LoadError {
+    debug!("{name}: {error}");
+    let reason = match error {
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => match complaint(&verifier_log.to_string()) {
+            Some(complaint) => format!("{io_error}: {complaint}"),
+            None => io_error.to_string(),
+        },
+        other => other.to_string(),
+    };
+    LoadError::Refused { name, reason }
+}
+
+/// What the verifier complains about: the last line before its figures.
+fn complaint(log: &str) -> Option<&str> {
+    const FIGURES: [&str; 4] = ["verification time", "stack depth", "processed", "func#"];
+    log.lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !FIGURES.iter().any(|figure| line.starts_with(figure)))
 }
 
 fn xdp<'a>(object: &'a mut Ebpf, name: &str) -> Option<&'a mut Xdp> {
@@ -336,7 +361,10 @@ impl Attachment {
             prepare_clsact(interface)?;
             TcAttachOptions::Netlink(NlOptions::default())
         };
-        let program = egress(&mut self.object).map_err(|_| ProgramError::NotLoaded)?;
+        // `load` found it, so it is there.
+        let Ok(program) = egress(&mut self.object) else {
+            return Err(ProgramError::NotLoaded);
+        };
         let id = program.attach_with_options(interface, TcAttachType::Egress, options)?;
         program.take_link(id)
     }
@@ -375,4 +403,21 @@ fn program_name(id: u32) -> String {
         .filter(|name| !name.is_empty())
         .unwrap_or("without a name")
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_complaint_of_the_verifier_is_found_in_its_log() {
+        let log = "4485: (61) r1 = *(u32 *)(r6 +20)\ninvalid write to stack R10 off=-520 size=8\n\
+                   verification time 127602 usec\nstack depth 0+512\nprocessed 12051 insns (limit \
+                   1000000)\n\n";
+        assert_eq!(
+            complaint(log),
+            Some("invalid write to stack R10 off=-520 size=8")
+        );
+        assert_eq!(complaint(""), None);
+    }
 }

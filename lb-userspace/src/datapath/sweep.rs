@@ -237,7 +237,12 @@ mod tests {
     /// The reverse entry translates the pod back to the VIP.
     fn reverse_of(key: &FlowKey4, flow: &Flow) -> Flow {
         Flow {
-            addr: [key.destination, Be32::default(), Be32::default(), Be32::default()],
+            addr: [
+                key.destination,
+                Be32::default(),
+                Be32::default(),
+                Be32::default(),
+            ],
             port: key.destination_port,
             ..*flow
         }

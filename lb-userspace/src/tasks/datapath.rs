@@ -127,9 +127,9 @@ impl<T: Tables> Datapath<T> {
     }
 
     fn program(&mut self, desired: Arc<Desired>, segment: &Segment) -> Programmed {
-        let (plan, layout) =
-            self.layout
-                .plan(&desired.intent.dataplane, segment, self.settings);
+        let (plan, layout) = self
+            .layout
+            .plan(&desired.intent.dataplane, segment, self.settings);
         let count = plan.steps.len();
         let (layout, failure) = match self.applier.run(plan.steps, clock::monotonic_nanos()) {
             Ok(()) => (layout, None),
@@ -164,12 +164,9 @@ impl<T: Tables> Datapath<T> {
         if segment.ifindex == 0 || (segment.ifindex == self.ifindex && self.attached.is_some()) {
             return;
         }
-        let attempt = self.attachment.attach_ingress(
-            &segment.interface,
-            segment.ifindex,
-            self.choice,
-            None,
-        );
+        let attempt =
+            self.attachment
+                .attach_ingress(&segment.interface, segment.ifindex, self.choice, None);
         self.ifindex = segment.ifindex;
         self.attached = match attempt {
             Ok(attached) => {

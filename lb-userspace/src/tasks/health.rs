@@ -15,7 +15,9 @@ use super::datapath::Programmed;
 
 /// Why health cannot be served.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to listen on 127.0.0.1:{port} for health checks; choose another --health-port, or 0 for none")]
+#[error(
+    "failed to listen on 127.0.0.1:{port} for health checks; choose another --health-port, or 0 for none"
+)]
 pub struct BindError {
     /// The port.
     pub port: u16,

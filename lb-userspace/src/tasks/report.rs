@@ -71,10 +71,12 @@ impl Report {
                 used: programmed.layout.slots_used(),
                 total: programmed.layout.slots_total(),
             };
-            status.findings.extend(programmed.failure.map(|message| FindingStatus {
-                message,
-                ..FindingStatus::default()
-            }));
+            status
+                .findings
+                .extend(programmed.failure.map(|message| FindingStatus {
+                    message,
+                    ..FindingStatus::default()
+                }));
         }
         status
     }
@@ -173,7 +175,12 @@ fn frontend(name: &FrontendName, table: &Table, stats: FrontendStats) -> Fronten
                 node: member.node.clone(),
                 weight: member.weight,
                 slots,
-                state: if member.weight == 0 { "draining" } else { "active" }.to_owned(),
+                state: if member.weight == 0 {
+                    "draining"
+                } else {
+                    "active"
+                }
+                .to_owned(),
             })
             .collect(),
         packets: stats.packets,

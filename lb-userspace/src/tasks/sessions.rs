@@ -69,12 +69,18 @@ impl Sessions {
         if !sessions.is_empty() {
             info!(sessions = sessions.len(), "withdrawing routes");
         }
-        end(sessions.into_values(), &Stop::Drain("torline stops".to_owned())).await;
+        end(
+            sessions.into_values(),
+            &Stop::Drain("torline stops".to_owned()),
+        )
+        .await;
     }
 
     async fn follow(&mut self, programmed: &Programmed) {
         let wanted = &programmed.desired.intent.sessions;
-        let gone = self.running.extract_if(.., |name, _| !wanted.contains_key(name));
+        let gone = self
+            .running
+            .extract_if(.., |name, _| !wanted.contains_key(name));
         let gone: Vec<_> = gone.map(|(_, running)| running).collect();
         for (name, session) in wanted {
             match self.running.get(name) {

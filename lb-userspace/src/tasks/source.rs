@@ -54,7 +54,11 @@ impl Source {
     pub fn read(&mut self) -> Snapshot {
         let reading = self.directory.read();
         self.revision += 1;
-        debug!(revision = self.revision, findings = reading.findings.len(), "source read");
+        debug!(
+            revision = self.revision,
+            findings = reading.findings.len(),
+            "source read"
+        );
         Snapshot {
             revision: self.revision,
             cluster: Arc::new(reading.cluster),
