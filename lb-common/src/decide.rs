@@ -79,8 +79,15 @@ pub struct Reply {
     pub source: MacKey,
     /// Where the payload of the Ethernet frame begins.
     pub network: usize,
+    /// IP version; of no meaning for ARP.
+    pub version: Version,
+    /// Where the ICMP or TCP header begins; of no meaning for ARP.
+    pub transport: usize,
     /// What it says.
     pub kind: ReplyKind,
+    /// The segment of a reset. A field of its own, zero for all else, because the verifier refuses the
+    /// undefined value that a variant without it would leave.
+    pub segment: TcpHeader,
 }
 
 /// What a reply says.
@@ -91,19 +98,9 @@ pub enum ReplyKind {
     /// A neighbour advertisement for the solicitation in the frame.
     Advertisement,
     /// An ICMP or ICMPv6 echo reply to the request in the frame.
-    Echo {
-        /// IP version.
-        version: Version,
-        /// Where the ICMP header begins.
-        transport: usize,
-    },
+    Echo,
     /// A TCP reset, as if from the VIP.
-    Reset {
-        /// IP version.
-        version: Version,
-        /// The segment.
-        segment: TcpHeader,
-    },
+    Reset,
 }
 
 /// A packet, as far as it was read.
@@ -116,44 +113,71 @@ struct Packet<'a, F: ?Sized, T, A: Family> {
 }
 
 /// Decides what becomes of a frame that came in on the compute port.
-#[inline(always)]
 pub fn ingress<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict {
-    let Some(ethernet) = EthHeader::read(frame) else {
-        return Verdict::Pass;
-    };
-    let Some(config) = tables.config() else {
-        return Verdict::Pass;
-    };
-    match ethernet.ether_type {
-        ether_type::IPV4 => match ipv4::read(frame, ethernet.payload) {
-            Some(header) => Packet {
-                frame,
-                tables,
-                config,
-                ethernet,
-                header,
-            }
-            .ingress(),
-            None => Verdict::Pass,
-        },
-        ether_type::IPV6 => match ipv6::read(frame, ethernet.payload) {
-            Some(header) => {
-                let packet = Packet {
-                    frame,
-                    tables,
-                    config,
-                    ethernet,
-                    header,
-                };
-                packet
-                    .answer_solicitation()
-                    .unwrap_or_else(|| packet.ingress())
-            }
-            None => Verdict::Pass,
-        },
-        ether_type::ARP => neighbor::answer_arp(frame, tables, config, &ethernet),
+    match EthHeader::read(frame).map(|ethernet| ethernet.ether_type) {
+        Some(ether_type::IPV4) => ingress_v4(frame, tables),
+        Some(ether_type::IPV6) => ingress_v6(frame, tables),
+        Some(ether_type::ARP) => ingress_arp(frame, tables),
         _ => Verdict::Pass,
     }
+}
+
+/// [`ingress`] of a frame that holds IPv4. The kernel runs each of the three as a program of its own: in
+/// one, the values of all of them do not fit on the BPF stack.
+#[inline(always)]
+pub fn ingress_v4<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict {
+    let Some((ethernet, config)) = begin(frame, tables) else {
+        return Verdict::Pass;
+    };
+    let Some(header) = ipv4::read(frame, ethernet.payload) else {
+        return Verdict::Pass;
+    };
+    Packet {
+        frame,
+        tables,
+        config,
+        ethernet,
+        header,
+    }
+    .ingress()
+}
+
+/// [`ingress`] of a frame that holds IPv6.
+#[inline(always)]
+pub fn ingress_v6<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict {
+    let Some((ethernet, config)) = begin(frame, tables) else {
+        return Verdict::Pass;
+    };
+    let Some(header) = ipv6::read(frame, ethernet.payload) else {
+        return Verdict::Pass;
+    };
+    let packet = Packet {
+        frame,
+        tables,
+        config,
+        ethernet,
+        header,
+    };
+    packet
+        .answer_solicitation()
+        .unwrap_or_else(|| packet.ingress())
+}
+
+/// [`ingress`] of a frame that holds ARP.
+#[inline(always)]
+pub fn ingress_arp<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict {
+    match begin(frame, tables) {
+        Some((ethernet, config)) => neighbor::answer_arp(frame, tables, config, &ethernet),
+        None => Verdict::Pass,
+    }
+}
+
+#[inline(always)]
+fn begin<'a, F: Frame + ?Sized, T: Tables>(
+    frame: &F,
+    tables: &'a T,
+) -> Option<(EthHeader, &'a Config)> {
+    Some((EthHeader::read(frame)?, tables.config()?))
 }
 
 impl<F: Frame + ?Sized, T, A: Family> Packet<'_, F, T, A> {
@@ -165,12 +189,15 @@ impl<F: Frame + ?Sized, T, A: Family> Packet<'_, F, T, A> {
 
     /// A reply to whoever sent the frame.
     #[inline(always)]
-    fn reply(&self, kind: ReplyKind) -> Verdict {
+    fn reply(&self, kind: ReplyKind, segment: TcpHeader) -> Verdict {
         Verdict::Reply(Reply {
             destination: self.ethernet.source,
             source: self.own_mac(),
             network: self.header.offset,
+            version: A::VERSION,
+            transport: self.header.payload,
             kind,
+            segment,
         })
     }
 }

@@ -24,5 +24,7 @@ pub mod frame;
 pub mod hash;
 pub mod limit;
 pub mod maps;
+#[cfg(not(target_arch = "bpf"))]
+pub mod memory;
 pub mod rewrite;
 pub mod wire;

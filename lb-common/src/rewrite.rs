@@ -81,17 +81,13 @@ pub fn translate_source<F: FrameMut + ?Sized>(
 /// Length that the frame must have before [`reply`] writes it; `None` if it is to stay.
 #[inline(always)]
 pub const fn reply_length(reply: &Reply) -> Option<usize> {
-    match reply.kind {
-        ReplyKind::Arp | ReplyKind::Echo { .. } => None,
-        ReplyKind::Advertisement => Some(reply.network + ipv6::LENGTH + ndp::ADVERTISEMENT_LENGTH),
-        ReplyKind::Reset {
-            version: Version::V4,
-            ..
-        } => Some(reply.network + ipv4::LENGTH + tcp::LENGTH),
-        ReplyKind::Reset {
-            version: Version::V6,
-            ..
-        } => Some(reply.network + ipv6::LENGTH + tcp::LENGTH),
+    match (reply.kind, reply.version) {
+        (ReplyKind::Arp | ReplyKind::Echo, _) => None,
+        (ReplyKind::Advertisement, _) => {
+            Some(reply.network + ipv6::LENGTH + ndp::ADVERTISEMENT_LENGTH)
+        }
+        (ReplyKind::Reset, Version::V4) => Some(reply.network + ipv4::LENGTH + tcp::LENGTH),
+        (ReplyKind::Reset, Version::V6) => Some(reply.network + ipv6::LENGTH + tcp::LENGTH),
     }
 }
 
@@ -99,29 +95,25 @@ pub const fn reply_length(reply: &Reply) -> Option<usize> {
 #[inline(always)]
 pub fn reply<F: FrameMut + ?Sized>(frame: &mut F, reply: &Reply) -> Option<()> {
     eth::write(frame, reply.destination, reply.source)?;
-    match &reply.kind {
-        ReplyKind::Arp => arp::answer(frame, reply.network, reply.source),
-        ReplyKind::Advertisement => ndp::answer(frame, reply.network, reply.source),
-        ReplyKind::Echo { version, transport } => {
-            match version {
-                Version::V4 => ipv4::turn(frame, reply.network, TTL)?,
-                Version::V6 => ipv6::turn(frame, reply.network, TTL)?,
-            }
-            icmp::answer_echo(frame, *transport)
+    let network = reply.network;
+    match (reply.kind, reply.version) {
+        (ReplyKind::Arp, _) => arp::answer(frame, network, reply.source),
+        (ReplyKind::Advertisement, _) => ndp::answer(frame, network, reply.source),
+        (ReplyKind::Echo, Version::V4) => {
+            ipv4::turn(frame, network, TTL)?;
+            icmp::answer_echo(frame, reply.transport)
         }
-        ReplyKind::Reset {
-            version: Version::V4,
-            segment,
-        } => {
-            let addresses = ipv4::answer(frame, reply.network, TTL, protocol::TCP, tcp::LENGTH)?;
-            write_segment(frame, reply.network + ipv4::LENGTH, segment, addresses)
+        (ReplyKind::Echo, Version::V6) => {
+            ipv6::turn(frame, network, TTL)?;
+            icmp::answer_echo(frame, reply.transport)
         }
-        ReplyKind::Reset {
-            version: Version::V6,
-            segment,
-        } => {
-            let addresses = ipv6::answer(frame, reply.network, TTL, protocol::TCP, tcp::LENGTH)?;
-            write_segment(frame, reply.network + ipv6::LENGTH, segment, addresses)
+        (ReplyKind::Reset, Version::V4) => {
+            let addresses = ipv4::answer(frame, network, TTL, protocol::TCP, tcp::LENGTH)?;
+            write_segment(frame, network + ipv4::LENGTH, &reply.segment, addresses)
+        }
+        (ReplyKind::Reset, Version::V6) => {
+            let addresses = ipv6::answer(frame, network, TTL, protocol::TCP, tcp::LENGTH)?;
+            write_segment(frame, network + ipv6::LENGTH, &reply.segment, addresses)
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use core::marker::PhantomData;
 
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::{TcContext, XdpContext};
 use lb_common::addr::{Be16, Be32};
 use lb_common::frame::{Frame, FrameMut, Window, WindowMut};
@@ -13,20 +14,21 @@ use lb_common::frame::{Frame, FrameMut, Window, WindowMut};
 use crate::kernel;
 
 /// The linear part of a frame in XDP. `FRAGS` says that there may be more.
-pub(crate) struct XdpFrame<'a, const FRAGS: bool> {
-    context: &'a XdpContext,
+pub(crate) struct XdpFrame<const FRAGS: bool> {
+    context: *mut xdp_md,
     start: usize,
     end: usize,
 }
 
-impl<'a, const FRAGS: bool> XdpFrame<'a, FRAGS> {
+impl<const FRAGS: bool> XdpFrame<FRAGS> {
     /// The frame of a context.
     #[inline(always)]
-    pub(crate) fn new(context: &'a XdpContext) -> Self {
+    pub(crate) fn new(context: *mut xdp_md) -> Self {
+        let view = XdpContext::new(context);
         Self {
             context,
-            start: context.data(),
-            end: context.data_end(),
+            start: view.data(),
+            end: view.data_end(),
         }
     }
 
@@ -39,7 +41,7 @@ impl<'a, const FRAGS: bool> XdpFrame<'a, FRAGS> {
     }
 }
 
-impl<const FRAGS: bool> Frame for XdpFrame<'_, FRAGS> {
+impl<const FRAGS: bool> Frame for XdpFrame<FRAGS> {
     type Window<'a, const N: usize>
         = PacketWindow<'a, N>
     where
@@ -60,7 +62,7 @@ impl<const FRAGS: bool> Frame for XdpFrame<'_, FRAGS> {
     }
 }
 
-impl<const FRAGS: bool> FrameMut for XdpFrame<'_, FRAGS> {
+impl<const FRAGS: bool> FrameMut for XdpFrame<FRAGS> {
     type WindowMut<'a, const N: usize>
         = PacketWindow<'a, N>
     where

@@ -2,9 +2,9 @@
 #![expect(unsafe_code, reason = "BPF helpers are foreign functions")]
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, xdp_md};
 use aya_ebpf::helpers;
-use aya_ebpf::programs::{TcContext, XdpContext};
+use aya_ebpf::programs::TcContext;
 use lb_common::addr::{Be16, Be32};
 use lb_common::decide::SourceTranslation;
 use lb_common::family::Version;
@@ -24,17 +24,17 @@ pub(crate) fn now() -> u64 {
 
 /// Moves the end of a frame. Whatever pointed into it must be taken anew.
 #[inline(always)]
-pub(crate) fn adjust_tail(context: &XdpContext, delta: i32) -> Option<()> {
+pub(crate) fn adjust_tail(context: *mut xdp_md, delta: i32) -> Option<()> {
     // SAFETY: the context is the program's own.
-    let result = unsafe { helpers::bpf_xdp_adjust_tail(context.ctx, delta) };
+    let result = unsafe { helpers::bpf_xdp_adjust_tail(context, delta) };
     (result == 0).then_some(())
 }
 
 /// Length of a frame with all its buffers.
 #[inline(always)]
-pub(crate) fn buffer_length(context: &XdpContext) -> usize {
+pub(crate) fn buffer_length(context: *mut xdp_md) -> usize {
     // SAFETY: the context is the program's own.
-    unsafe { helpers::bpf_xdp_get_buff_len(context.ctx) as usize }
+    unsafe { helpers::bpf_xdp_get_buff_len(context) as usize }
 }
 
 /// Gives a packet another source, whatever state its checksums are in.

@@ -9,12 +9,13 @@ mod frame;
 mod kernel;
 mod maps;
 
-use aya_ebpf::bindings::{TC_ACT_UNSPEC, xdp_action};
+use aya_ebpf::bindings::{TC_ACT_UNSPEC, xdp_action, xdp_md};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use lb_common::decide::{self, EgressVerdict, Tables, Verdict};
 use lb_common::drop::DropReason;
 use lb_common::rewrite;
+use lb_common::wire::eth::{EthHeader, ether_type};
 
 use crate::frame::{SkbFrame, XdpFrame};
 use crate::maps::KernelTables;
@@ -22,13 +23,13 @@ use crate::maps::KernelTables;
 /// For drivers and kernels with multi-buffer XDP.
 #[xdp(frags)]
 pub(crate) fn torline_ingress(context: XdpContext) -> u32 {
-    ingress(XdpFrame::<true>::new(&context))
+    ingress::<true>(context.ctx)
 }
 
 /// For drivers and kernels without it.
 #[xdp]
 pub(crate) fn torline_ingress_linear(context: XdpContext) -> u32 {
-    ingress(XdpFrame::<false>::new(&context))
+    ingress::<false>(context.ctx)
 }
 
 /// On every interface through which clients are reached.
@@ -45,8 +46,42 @@ pub(crate) fn torline_egress(context: TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn ingress<const FRAGS: bool>(mut frame: XdpFrame<'_, FRAGS>) -> u32 {
-    let (done, action) = match decide::ingress(&frame, &KernelTables) {
+fn ingress<const FRAGS: bool>(context: *mut xdp_md) -> u32 {
+    match EthHeader::read(&XdpFrame::<FRAGS>::new(context)).map(|ethernet| ethernet.ether_type) {
+        Some(ether_type::IPV4) => ingress_v4::<FRAGS>(context as usize),
+        Some(ether_type::IPV6) => ingress_v6::<FRAGS>(context as usize),
+        Some(ether_type::ARP) => ingress_arp::<FRAGS>(context as usize),
+        _ => xdp_action::XDP_PASS,
+    }
+}
+
+// The three take the context as a number: of a pointer, LLVM would pass what it points to, which the
+// verifier does not follow.
+
+#[inline(never)]
+fn ingress_v4<const FRAGS: bool>(context: usize) -> u32 {
+    let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
+    let verdict = decide::ingress_v4(&frame, &KernelTables);
+    act(frame, verdict)
+}
+
+#[inline(never)]
+fn ingress_v6<const FRAGS: bool>(context: usize) -> u32 {
+    let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
+    let verdict = decide::ingress_v6(&frame, &KernelTables);
+    act(frame, verdict)
+}
+
+#[inline(never)]
+fn ingress_arp<const FRAGS: bool>(context: usize) -> u32 {
+    let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
+    let verdict = decide::ingress_arp(&frame, &KernelTables);
+    act(frame, verdict)
+}
+
+#[inline(always)]
+fn act<const FRAGS: bool>(mut frame: XdpFrame<FRAGS>, verdict: Verdict) -> u32 {
+    let (done, action) = match verdict {
         Verdict::Pass => return xdp_action::XDP_PASS,
         Verdict::Drop(reason) => {
             KernelTables.count_drop(reason);
@@ -62,7 +97,10 @@ fn ingress<const FRAGS: bool>(mut frame: XdpFrame<'_, FRAGS>) -> u32 {
                 Some(length) => frame.resize(length),
                 None => Some(frame),
             };
-            let done = resized.and_then(|mut frame| rewrite::reply(&mut frame, &reply));
+            let done = match resized {
+                Some(mut frame) => rewrite::reply(&mut frame, &reply),
+                None => None,
+            };
             (done, xdp_action::XDP_TX)
         }
     };

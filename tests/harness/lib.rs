@@ -1,12 +1,14 @@
-//! What tests that need root share: namespaces, topologies, routers, traffic, agents.
+//! What tests that need root share: namespaces, topologies, routers, traffic, agents, frames.
 
 pub mod agent;
 pub mod cluster;
+pub mod frame;
 pub mod machine;
 pub mod netns;
 mod pass;
 pub mod peer;
 pub mod process;
+pub mod program;
 pub mod source;
 pub mod tables;
 pub mod topology;

@@ -2,10 +2,11 @@
 
 use crate::addr::{Be16, Be32};
 use crate::decide::{FamilyTables, Packet, Reply, ReplyKind, Tables, Verdict, own_mac};
-use crate::family::{V4, V6};
+use crate::family::{V4, V6, Version};
 use crate::frame::Frame;
 use crate::maps::{Config, MacKey, vip_flags};
 use crate::wire::eth::{self, EthHeader};
+use crate::wire::tcp::TcpHeader;
 use crate::wire::{arp, ipv6, ndp};
 
 /// Where answers to duplicate address probes go: the group address of `ff02::1`.
@@ -39,7 +40,10 @@ pub(super) fn answer_arp<F: Frame + ?Sized, T: Tables>(
             destination: ethernet.source,
             source: mac,
             network: ethernet.payload,
+            version: Version::V4,
+            transport: 0,
             kind: ReplyKind::Arp,
+            segment: TcpHeader::default(),
         }),
         _ => Verdict::Pass,
     }
@@ -70,7 +74,10 @@ impl<F: Frame + ?Sized, T: Tables> Packet<'_, F, T, V6> {
             },
             source: self.own_mac(),
             network: self.header.offset,
+            version: Version::V6,
+            transport: self.header.payload,
             kind: ReplyKind::Advertisement,
+            segment: TcpHeader::default(),
         }))
     }
 }

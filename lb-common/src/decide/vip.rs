@@ -32,10 +32,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
                 if !self.tables.admit_reply() {
                     return Verdict::Drop(DropReason::ReplyLimited);
                 }
-                self.reply(ReplyKind::Echo {
-                    version: A::VERSION,
-                    transport: header.payload,
-                })
+                self.reply(ReplyKind::Echo, TcpHeader::default())
             }
             _ => self.too_hard(DropReason::UnknownProtocol),
         }
@@ -85,9 +82,6 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
             return Verdict::Drop(DropReason::ReplyLimited);
         }
         let segment = segment.reset(self.header.payload_length);
-        self.reply(ReplyKind::Reset {
-            version: A::VERSION,
-            segment,
-        })
+        self.reply(ReplyKind::Reset, segment)
     }
 }

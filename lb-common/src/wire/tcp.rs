@@ -20,7 +20,7 @@ pub mod flags {
 }
 
 /// What a TCP header says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TcpHeader {
     /// Source port.
     pub source_port: Be16,

@@ -1,0 +1,5 @@
+//! The programs in the kernel, one frame at a time.
+
+mod load;
+mod service;
+mod world;
