@@ -184,6 +184,10 @@ impl Demo {
             per_pod: pods,
         };
         step.end();
+        ensure!(
+            !connections.is_empty(),
+            "without connections there is nothing more to show"
+        );
         Ok(connections)
     }
 
@@ -319,7 +323,9 @@ impl Demo {
     }
 
     fn open_both(&self) -> Result<[Outcome<Connection>; 2]> {
-        let client = Client::new(&self.cluster.topology.client)?;
+        let mut client = Client::new(&self.cluster.topology.client)?;
+        // A lost SYN is sent again after one second and after three.
+        client.limit = Duration::from_secs(2);
         Ok(VIPS.map(|vip| client.open(SocketAddr::new(vip, PORT.port), CONNECTIONS)))
     }
 

@@ -1,4 +1,4 @@
-//! What tests that need root share: namespaces, topologies, routers, traffic, agents.
+//! What tests that need root share: namespaces, topologies, routers, traffic, agents, frames.
 
 pub mod agent;
 pub mod cluster;

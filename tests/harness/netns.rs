@@ -68,7 +68,7 @@ impl Netns {
         });
         let name = format!("{}{role}", lab_prefix(lab));
         alive().insert(name.clone());
-        Self::create(&name).inspect_err(|_| remove(&name))
+        Self::create(&name).inspect_err(|_| forget(&name))
     }
 
     fn create(name: &str) -> Result<Self> {
@@ -122,6 +122,8 @@ impl Netns {
     /// # Errors
     /// When it cannot be started.
     pub fn start(&self, command: &mut Command) -> io::Result<Child> {
+        // Nothing is started while a signal tears everything down.
+        let _alive = alive();
         self.enter(|| command.spawn())
     }
 
@@ -160,7 +162,7 @@ impl Netns {
 impl Drop for Netns {
     fn drop(&mut self) {
         if !is_kept(&lab_of(&self.name)) {
-            remove(&self.name);
+            forget(&self.name);
         }
     }
 }
@@ -331,9 +333,14 @@ fn remove_all(names: &[String]) {
     }
 }
 
+/// Removes a namespace of this process.
+fn forget(name: &str) {
+    remove(name);
+    alive().remove(name);
+}
+
 /// Kills what runs in a namespace and deletes it. Goes on where something is gone already.
 fn remove(name: &str) {
-    alive().remove(name);
     if let Ok(namespace) = fs::metadata(Path::new(NETNS_DIR).join(name)) {
         for pid in processes_in(namespace.ino()) {
             let _ = kill(pid, Signal::SIGKILL);
@@ -372,8 +379,9 @@ fn tear_down_on_signal() {
         })
     });
     if let Ok(signal) = caught {
-        let names: Vec<_> = alive().iter().cloned().collect();
-        remove_all(&names);
+        // Held to the end, so that the other threads begin nothing that would be left behind.
+        let alive = alive();
+        remove_all(&alive.iter().cloned().collect::<Vec<_>>());
         std::process::exit(128 + signal as i32);
     }
 }

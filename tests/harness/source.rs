@@ -15,6 +15,9 @@ pub const BGP_POOL: &str = "bgp";
 /// The addresses on the nodes' segment, announced by ARP and NDP.
 pub const L2_POOL: &str = "l2";
 
+/// Thirty-two octets in base64: the cluster's keys, which only have to be there.
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
 /// The directory.
 #[derive(Debug)]
 pub struct Directory {
@@ -204,7 +207,7 @@ status:
         .join("---\n")
 }
 
-/// The namespace, the pools, the router as a peer over each family, and what is announced how.
+/// The namespace, the keys, the pools, the router as a peer over each family, and what is announced how.
 pub fn network_yaml() -> String {
     let [tor4, tor6] = TOR;
     let hold = HOLD_TIME.as_secs();
@@ -245,6 +248,13 @@ spec:
     };
     [
         "apiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n".to_owned(),
+        format!(
+            "apiVersion: v1
+kind: Secret
+metadata: {{name: torline, namespace: torline-system}}
+data: {{flow-key: {KEY}, peer-key: {KEY}}}
+"
+        ),
         pool(BGP_POOL, "203.0.113.0/24, \"2001:db8:113::/120\""),
         pool(
             L2_POOL,

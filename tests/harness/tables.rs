@@ -1,11 +1,12 @@
 //! The maps of a running agent, read from outside: what the programs decide by, not what the agent says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, HashMap, Map, MapData, MapInfo};
+use aya::programs::loaded_programs;
 use lb_common::abi::map;
 use lb_common::addr::{AddrWords, Be16, Be32, words6};
 use lb_common::hash::{self, Ports};
@@ -21,21 +22,31 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Those that a process has open.
+    /// Those of the programs that a process has loaded.
     ///
     /// # Errors
     /// When the process is gone or the kernel does not show a map.
     pub fn of_process(id: u32) -> Result<Self> {
-        let mut ids = BTreeMap::new();
+        let mut programs = BTreeSet::new();
         for entry in fs::read_dir(format!("/proc/{id}/fdinfo"))? {
             // A descriptor may be closed while we look.
             let Ok(text) = fs::read_to_string(entry?.path()) else {
                 continue;
             };
-            if let Some(number) = text.lines().find_map(|line| line.strip_prefix("map_id:")) {
-                let number = number.trim().parse()?;
-                let info = MapInfo::from_id(number)?;
-                ids.insert(info.name_as_str().unwrap_or_default().to_owned(), number);
+            let number = text.lines().find_map(|line| line.strip_prefix("prog_id:"));
+            programs.extend(
+                number
+                    .map(|number| number.trim().parse::<u32>())
+                    .transpose()?,
+            );
+        }
+        let mut ids = BTreeMap::new();
+        for program in loaded_programs() {
+            let program = program?;
+            let is_ours = programs.contains(&program.id());
+            for map in program.map_ids()?.filter(|_| is_ours).into_iter().flatten() {
+                let info = MapInfo::from_id(map)?;
+                ids.insert(info.name_as_str().unwrap_or_default().to_owned(), map);
             }
         }
         Ok(Self { ids })
@@ -108,7 +119,7 @@ impl Tables {
         let id = *self
             .ids
             .get(name)
-            .with_context(|| format!("the process has no map {name} open"))?;
+            .with_context(|| format!("the process has no map {name}"))?;
         Ok(Map::from_map_data(MapData::from_id(id)?)?)
     }
 }

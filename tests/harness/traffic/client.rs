@@ -32,7 +32,8 @@ pub struct Client<'a> {
 /// An open connection.
 #[derive(Debug)]
 pub struct Connection {
-    stream: BufReader<TcpStream>,
+    /// Of no client's event queue, so that any client can go on with it.
+    stream: std::net::TcpStream,
     /// What the pod said.
     pub greeting: Greeting,
     /// Our end.
@@ -92,19 +93,14 @@ impl<'a> Client<'a> {
 
     /// Sends something over each connection and expects it back; the good ones still live.
     pub fn verify(&self, connections: Vec<Connection>) -> Outcome<Connection> {
-        self.all(
-            connections
-                .into_iter()
-                .enumerate()
-                .map(|(nonce, mut connection)| async move {
-                    let broken = format!(
-                        "connection from {} to {}",
-                        connection.local, connection.greeting.pod
-                    );
-                    connection.exchange(nonce as u64).await.context(broken)?;
-                    Ok(connection)
-                }),
-        )
+        let numbered = connections.into_iter().enumerate();
+        self.all(numbered.map(|(nonce, connection)| async move {
+            let Connection {
+                local, greeting, ..
+            } = &connection;
+            let broken = format!("connection from {local} to {}", greeting.pod);
+            connection.exchange(nonce as u64).await.context(broken)
+        }))
     }
 
     /// Sends one datagram from each of `count` sockets and expects it back.
@@ -191,29 +187,38 @@ impl<'a> Client<'a> {
 
 impl Connection {
     async fn open(target: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(target).await.context("connect")?;
-        stream.set_nodelay(true)?;
-        let local = stream.local_addr()?;
-        let mut stream = BufReader::new(stream);
-        let mut line = String::new();
-        stream
-            .read_line(&mut line)
-            .await
-            .context("read the greeting")?;
+        let (stream, greeting) = connect(target).await?;
         Ok(Self {
-            stream,
-            greeting: Greeting::parse(&line)?,
-            local,
+            local: stream.local_addr()?,
+            stream: stream.into_std()?,
+            greeting,
             target,
         })
     }
 
-    async fn exchange(&mut self, nonce: u64) -> Result<()> {
-        self.stream.write_u64(nonce).await.context("write")?;
-        let back = self.stream.read_u64().await.context("read")?;
+    async fn exchange(self, nonce: u64) -> Result<Self> {
+        let mut stream = TcpStream::from_std(self.stream)?;
+        stream.write_u64(nonce).await.context("write")?;
+        let back = stream.read_u64().await.context("read")?;
         ensure!(back == nonce, "sent {nonce}, got {back}");
-        Ok(())
+        Ok(Self {
+            stream: stream.into_std()?,
+            ..self
+        })
     }
+}
+
+async fn connect(target: SocketAddr) -> Result<(TcpStream, Greeting)> {
+    let stream = TcpStream::connect(target).await.context("connect")?;
+    stream.set_nodelay(true)?;
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    stream
+        .read_line(&mut line)
+        .await
+        .context("read the greeting")?;
+    // A pod says nothing more until it is spoken to: nothing is left in the buffer.
+    Ok((stream.into_inner(), Greeting::parse(&line)?))
 }
 
 async fn datagram(target: SocketAddr, nonce: u64) -> Result<Greeting> {
@@ -239,8 +244,8 @@ async fn datagram(target: SocketAddr, nonce: u64) -> Result<Greeting> {
 }
 
 async fn transfer(target: SocketAddr, bytes: usize) -> Result<()> {
-    let connection = Connection::open(target).await?;
-    let (mut reader, mut writer) = tokio::io::split(connection.stream);
+    let (stream, _) = connect(target).await?;
+    let (mut reader, mut writer) = tokio::io::split(stream);
     let sender = tokio::spawn(async move {
         for word in 0..bytes / 8 / WORDS {
             writer.write_all(&block(word)).await?;
