@@ -123,10 +123,15 @@ fn parse(text: &str) -> Result<Tree, Error> {
     serde_saphyr::from_str_with_options(text, options)
 }
 
-/// The parser's message without its place, which is relative to the document.
+/// The parser's message without its place, which is relative to the document, and without what it
+/// tells programmers.
 fn describe(error: &Error) -> String {
     let message = error.to_string();
-    let end = message.find(" at line ").unwrap_or(message.len());
+    let end = [" at line ", ", set "]
+        .iter()
+        .filter_map(|tail| message.find(tail))
+        .min()
+        .unwrap_or(message.len());
     let line = message.get(..end).unwrap_or(&message);
     line.lines().next().unwrap_or_default().to_owned()
 }

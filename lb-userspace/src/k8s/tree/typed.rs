@@ -74,12 +74,13 @@ impl de::Error for TypeError {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let expected = wanted(expected);
         let advice = match found {
             Unexpected::Bool(_)
             | Unexpected::Signed(_)
             | Unexpected::Unsigned(_)
             | Unexpected::Float(_)
-                if expected.to_string().contains("string") =>
+                if expected.contains("string") =>
             {
                 ": put it in quotes"
             }
@@ -92,6 +93,7 @@ impl de::Error for TypeError {
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let expected = wanted(expected);
         match found {
             // A number is no secret where a number is expected.
             Unexpected::Signed(number) => Self::custom(format_args!(
@@ -113,6 +115,16 @@ impl de::Error for TypeError {
 
     fn missing_field(field: &'static str) -> Self {
         Self::custom("is required").under(field)
+    }
+}
+
+/// What serde expects, in words of Kubernetes.
+fn wanted(expected: &dyn Expected) -> String {
+    match expected.to_string().as_str() {
+        "u16" => "a whole number from 0 to 65535".to_owned(),
+        "u32" => "a whole number from 0 to 4294967295".to_owned(),
+        "i32" | "i64" => "a whole number".to_owned(),
+        other => other.to_owned(),
     }
 }
 
