@@ -177,7 +177,7 @@ impl core::str::FromStr for Mac {
                 .next()
                 .filter(|part| part.len() == 2)
                 .ok_or(ParseMacError)?;
-            *octet = u8::from_str_radix(part, 16).map_err(|_| ParseMacError)?;
+            *octet = u8::from_str_radix(part, 16).map_err(|_not_hexadecimal| ParseMacError)?;
         }
         match parts.next() {
             None => Ok(Self(octets)),

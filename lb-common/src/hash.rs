@@ -120,11 +120,9 @@ mod tests {
         }
 
         #[test]
-        fn another_key_places_flows_elsewhere(word in 0usize..4, flip in 1u32..63) {
-            let mut other = KEY;
-            other[word] ^= 1 << flip;
+        fn another_key_places_flows_elsewhere(other in any::<[u64; 4]>()) {
             let moved = (0..4096).filter(|port| (of_port(&KEY, *port) ^ of_port(&other, *port)) & 0xff != 0);
-            prop_assert!(moved.count() > 3900);
+            prop_assert!(moved.count() > 3_900);
         }
     }
 

@@ -126,7 +126,7 @@ fn write_segment<F: FrameMut + ?Sized>(
     addresses: Sum,
 ) -> Option<()> {
     let pseudo_header = addresses
-        .add16(Be16::new(protocol::TCP as u16))
+        .add16(Be16::new(u16::from(protocol::TCP)))
         .add16(Be16::new(tcp::LENGTH as u16));
     segment.write(frame, offset, pseudo_header)
 }

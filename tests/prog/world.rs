@@ -12,26 +12,26 @@ use lb_common::maps::{
 };
 use lb_common::memory::{Action, MemoryTables};
 
-pub const NODE: Mac = Mac([0x02, 0, 0, 0, 0, 0x0a]);
-pub const ROUTER: Mac = Mac([0x02, 0, 0, 0, 0, 0x01]);
-pub const PEER: Mac = Mac([0x02, 0, 0, 0, 0, 0x0b]);
+pub(crate) const NODE: Mac = Mac([0x02, 0, 0, 0, 0, 0x0a]);
+pub(crate) const ROUTER: Mac = Mac([0x02, 0, 0, 0, 0, 0x01]);
+pub(crate) const PEER: Mac = Mac([0x02, 0, 0, 0, 0, 0x0b]);
 
 /// Port of the service whose pod runs here.
-pub const LOCAL: u16 = 80;
+pub(crate) const LOCAL: u16 = 80;
 /// Port of the service whose pod runs on the peer.
-pub const REMOTE: u16 = 81;
+pub(crate) const REMOTE: u16 = 81;
 /// Port of the pods.
-pub const POD_PORT: u16 = 8080;
+pub(crate) const POD_PORT: u16 = 8080;
 
 /// Addresses of one family.
 #[derive(Clone, Copy, Debug)]
-pub struct Family {
-    pub client: IpAddr,
-    pub vip: IpAddr,
-    pub pod: IpAddr,
+pub(crate) struct Family {
+    pub(crate) client: IpAddr,
+    pub(crate) vip: IpAddr,
+    pub(crate) pod: IpAddr,
 }
 
-pub fn families() -> [Family; 2] {
+pub(crate) fn families() -> [Family; 2] {
     [
         Family {
             client: "198.51.100.7".parse().unwrap(),
@@ -47,13 +47,13 @@ pub fn families() -> [Family; 2] {
 }
 
 /// The same state twice: what a frame meets must not depend on where the decision runs.
-pub struct World {
-    pub programs: Programs,
-    pub memory: MemoryTables,
+pub(crate) struct World {
+    pub(crate) programs: Programs,
+    pub(crate) memory: MemoryTables,
 }
 
 impl World {
-    pub fn new(flags: u32) -> Self {
+    pub(crate) fn new(flags: u32) -> Self {
         let mut world = Self {
             programs: Programs::load().unwrap(),
             memory: MemoryTables::default(),
@@ -170,18 +170,18 @@ impl World {
         }
     }
 
-    pub fn set_slot(&mut self, index: u32, slot: Slot) {
+    pub(crate) fn set_slot(&mut self, index: u32, slot: Slot) {
         self.programs.set(map::SLOTS, index, slot).unwrap();
         self.memory.slots.insert(index, slot);
     }
 
-    pub fn set_backend(&mut self, index: u32, backend: Backend) {
+    pub(crate) fn set_backend(&mut self, index: u32, backend: Backend) {
         self.programs.set(map::BACKENDS, index, backend).unwrap();
         self.memory.backends.insert(index, backend);
     }
 
     /// Lets a frame in, here and there; both must do the same to it.
-    pub fn ingress(&self, frame: &[u8]) -> Run {
+    pub(crate) fn ingress(&self, frame: &[u8]) -> Run {
         let run = self.programs.ingress(program::INGRESS, frame).unwrap();
         let mut copy = frame.to_vec();
         let action = match self.memory.run_ingress(&mut copy) {
@@ -201,7 +201,7 @@ impl World {
     }
 
     /// Lets a frame out, here and there; both must do the same to it.
-    pub fn egress(&self, frame: &[u8]) -> Vec<u8> {
+    pub(crate) fn egress(&self, frame: &[u8]) -> Vec<u8> {
         let run = self.programs.egress(frame).unwrap();
         let mut copy = frame.to_vec();
         self.memory.run_egress(&mut copy);
@@ -213,12 +213,12 @@ impl World {
     }
 }
 
-pub const XDP_DROP: u32 = 1;
-pub const XDP_PASS: u32 = 2;
-pub const XDP_TX: u32 = 3;
+pub(crate) const XDP_DROP: u32 = 1;
+pub(crate) const XDP_PASS: u32 = 2;
+pub(crate) const XDP_TX: u32 = 3;
 
 /// A frame from the client, by the router, to a port of the VIP.
-pub fn request(family: Family, port: u16, tcp: Option<(u32, u32, u8)>) -> FrameBuilder {
+pub(crate) fn request(family: Family, port: u16, tcp: Option<(u32, u32, u8)>) -> FrameBuilder {
     FrameBuilder {
         to: NODE,
         from: ROUTER,
@@ -236,7 +236,7 @@ pub fn request(family: Family, port: u16, tcp: Option<(u32, u32, u8)>) -> FrameB
 }
 
 /// A frame from the pod to the client.
-pub fn response(family: Family, tcp: Option<(u32, u32, u8)>) -> FrameBuilder {
+pub(crate) fn response(family: Family, tcp: Option<(u32, u32, u8)>) -> FrameBuilder {
     FrameBuilder {
         to: ROUTER,
         from: NODE,
@@ -248,7 +248,7 @@ pub fn response(family: Family, tcp: Option<(u32, u32, u8)>) -> FrameBuilder {
     }
 }
 
-pub fn mac_key(mac: Mac) -> MacKey {
+pub(crate) fn mac_key(mac: Mac) -> MacKey {
     let [a, b, c, d, e, f] = mac.0;
     MacKey {
         head: Be32::new(u32::from_be_bytes([a, b, c, d])),
@@ -257,7 +257,7 @@ pub fn mac_key(mac: Mac) -> MacKey {
     }
 }
 
-pub fn words(address: IpAddr) -> [Be32; 4] {
+pub(crate) fn words(address: IpAddr) -> [Be32; 4] {
     match address {
         IpAddr::V4(address) => words4(address),
         IpAddr::V6(address) => words6(address),
@@ -265,4 +265,4 @@ pub fn words(address: IpAddr) -> [Be32; 4] {
 }
 
 /// Flags of a node that resets what nobody serves.
-pub const REJECT: u32 = config_flags::REJECT_UNSERVED;
+pub(crate) const REJECT: u32 = config_flags::REJECT_UNSERVED;

@@ -29,7 +29,7 @@ fn pseudo_header(source: AddrWords, destination: AddrWords, length: usize) -> Su
         .add_words(source)
         .add_words(destination)
         .add32(Be32::new(length as u32))
-        .add16(Be16::new(protocol::ICMPV6 as u16))
+        .add16(Be16::new(u16::from(protocol::ICMPV6)))
 }
 
 /// `ff02::1:ff00:0/104` and the low 24 bits of the target.

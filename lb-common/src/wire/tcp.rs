@@ -98,7 +98,7 @@ impl TcpHeader {
         pseudo_header: Sum,
     ) -> Option<()> {
         let mut window = frame.window_mut::<LENGTH>(offset)?;
-        let offset_and_flags = Be16::new(0x5000 | self.flags as u16);
+        let offset_and_flags = Be16::new(0x5000 | u16::from(self.flags));
         let sequence = Be32::new(self.sequence);
         let acknowledgment = Be32::new(self.acknowledgment);
         let sum = pseudo_header
