@@ -1,4 +1,5 @@
-//! The keyed flow hash that picks a slot, equal on every node that holds the same key.
+//! The keyed flow hash that picks a slot, equal on every node that holds the
+//! same key.
 //!
 //! Rounds of keyed multiplication and xor-shift over 64 bits: the multiplication spreads upwards, the
 //! shift brings the high half back down, where the slot mask looks. No 128-bit product, which BPF lacks.

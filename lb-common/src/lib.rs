@@ -1,4 +1,5 @@
-//! What the kernel programs and the agent share: header readers, map types, the forwarding decision.
+//! What the kernel programs and the agent share: header readers, map types, the
+//! forwarding decision.
 //!
 //! `frame` is the only way any parser sees bytes; `wire` reads and writes headers through it. `maps`
 //! holds the key and value of every BPF map. `decide` is the whole forwarding decision, generic over a

@@ -1,4 +1,5 @@
-//! Key and value of every BPF map: the contract between the programs and the agent.
+//! Key and value of every BPF map: the contract between the programs and the
+//! agent.
 //!
 //! Numbers
 //! - A *frontend id* is a dense `u32`, private to this node, that indexes the counters.

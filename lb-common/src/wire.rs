@@ -1,4 +1,5 @@
-//! Readers of protocol headers. Each reads what the decision needs and judges nothing else.
+//! Readers of protocol headers. Each reads what the decision needs and judges
+//! nothing else.
 
 pub mod arp;
 pub mod eth;

@@ -1,4 +1,5 @@
-//! The XDP and tc programs: what arrives on the compute port, and the replies that leave.
+//! The XDP and tc programs: what arrives on the compute port, and the replies
+//! that leave.
 //!
 //! They decide nothing: `lb_common::decide` does. `frame` gives it the packet, `maps` the tables, `kernel`
 //! wraps the helpers that change a packet's size or keep its checksums.

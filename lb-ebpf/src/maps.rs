@@ -1,4 +1,5 @@
-//! The maps, and how the decision sees them. Their names are those of `lb_common::abi::map`.
+//! The maps, and how the decision sees them. Their names are those of
+//! `lb_common::abi::map`.
 #![expect(unsafe_code, reason = "map values are reached through pointers")]
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};

@@ -1,4 +1,5 @@
-//! The command line. Standard output belongs to this module alone; logs go to standard error.
+//! The command line. Standard output belongs to this module alone; logs go to
+//! standard error.
 //!
 //! Exit codes: 0 done, 1 refused or a check failed, 2 usage or environment.
 

@@ -1,4 +1,5 @@
-//! Kubernetes and MetalLB objects: where they come from and how they become the model.
+//! Kubernetes and MetalLB objects: where they come from and how they become the
+//! model.
 //!
 //! ```text
 //! file text ─▶ document ─▶ tree ─▶ object ─▶ convert ─▶ index ─▶ model::cluster::Cluster

@@ -1,5 +1,5 @@
-//! The torline agent, in layers. `cargo xtask check` reads the table below and rejects any other edge
-//! between modules of this crate.
+//! The torline agent, in layers. `cargo xtask check` reads the table below and
+//! rejects any other edge between modules of this crate.
 //!
 //! ```text
 //! layer      may use
@@ -12,7 +12,7 @@
 //! datapath   model plan
 //! tasks      model plan proto net telemetry k8s datapath
 //! daemon     model plan proto net telemetry k8s datapath tasks
-//! cli        model telemetry daemon tasks datapath net
+//! cli        model plan telemetry daemon tasks datapath net
 //! ```
 
 pub mod cli;

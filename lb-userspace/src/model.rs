@@ -1,4 +1,5 @@
-//! Plain data: what the cluster says, and what this node is to do about it. No I/O, no policy.
+//! Plain data: what the cluster says, and what this node is to do about it. No
+//! I/O, no policy.
 
 pub mod cluster;
 pub mod intent;

@@ -1,4 +1,5 @@
-//! Pure decisions: allocation, announcement, Maglev, and the diff between what is and what is to be.
+//! Pure decisions: allocation, announcement, Maglev, and the diff between what
+//! is and what is to be.
 //!
 //! `allocate` gives Services their addresses, `backends` says what stands behind a Service port,
 //! `announce` who tells the routers and who answers ARP and NDP; `compute` joins them into one

@@ -1,4 +1,5 @@
-//! The agent as an operator meets it: started, asked, fed good and bad files, stopped.
+//! The agent as an operator meets it: started, asked, fed good and bad files,
+//! stopped.
 //!
 //! Each test has a namespace with one veth pair, `eth0` and `wire`, and nothing at the far end.
 

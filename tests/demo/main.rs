@@ -1,4 +1,5 @@
-//! The demo: a whole Torline on one machine, in namespaces, shown to do its job. `cargo xtask demo` runs it.
+//! The demo: a whole Torline on one machine, in namespaces, shown to do its
+//! job. `cargo xtask demo` runs it.
 //!
 //! `run` does and measures; `report` says what that must amount to. Exit status: 0 when every line is as it
 //! must be, 1 when one is not, 2 when this machine cannot run it.

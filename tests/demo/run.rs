@@ -1,4 +1,5 @@
-//! The steps of the demo, each measured as a client, a pod or the router's kernel sees it.
+//! The steps of the demo, each measured as a client, a pod or the router's
+//! kernel sees it.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -1,4 +1,5 @@
-//! A topology with everything but traffic: a router, an agent on each node, one directory of objects.
+//! A topology with everything but traffic: a router, an agent on each node, one
+//! directory of objects.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! What tests that need root share: namespaces, topologies, routers, traffic, agents, frames.
+//! What tests that need root share: namespaces, topologies, routers, traffic,
+//! agents, frames.
 
 pub mod agent;
 pub mod cluster;

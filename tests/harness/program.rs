@@ -1,4 +1,5 @@
-//! The real programs in the kernel, run on single frames with `BPF_PROG_TEST_RUN`.
+//! The real programs in the kernel, run on single frames with
+//! `BPF_PROG_TEST_RUN`.
 #![expect(
     unsafe_code,
     reason = "aya wants a promise that map types are plain data"

@@ -1,4 +1,5 @@
-//! A directory of Kubernetes objects, as `torline run --source dir:PATH` reads it.
+//! A directory of Kubernetes objects, as `torline run --source dir:PATH` reads
+//! it.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,4 +1,5 @@
-//! The maps of a running agent, read from outside: what the programs decide by, not what the agent says.
+//! The maps of a running agent, read from outside: what the programs decide by,
+//! not what the agent says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,5 @@
-//! A client, a router, nodes on one segment, pods behind each: see README.md for the picture.
+//! A client, a router, nodes on one segment, pods behind each: see README.md
+//! for the picture.
 //!
 //! Numbers are dull on purpose: node *n* (from 1) has `192.0.2.1n` and `2001:db8:2::1n`, its pods `10.n.0.1…`
 //! and `fd00:n::1…`. Documentation prefixes stand for what is outside.

@@ -1,4 +1,5 @@
-//! Traffic that can tell where it went: servers in pods that say who they are, clients that count.
+//! Traffic that can tell where it went: servers in pods that say who they are,
+//! clients that count.
 
 pub mod client;
 pub mod echo;

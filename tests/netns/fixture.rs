@@ -1,4 +1,5 @@
-//! What most tests here start from: two nodes with two pods each, five Services, traffic that can flow.
+//! What most tests here start from: two nodes with two pods each, five
+//! Services, traffic that can flow.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Real traffic through namespaces. README.md in the folder above draws the topology.
+//! Real traffic through namespaces. README.md in the folder above draws the
+//! topology.
 #![expect(
     clippy::unwrap_used,
     reason = "a test ends where its surroundings cannot be built"

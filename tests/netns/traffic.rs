@@ -1,4 +1,5 @@
-//! Connections and datagrams from a client through the router and either node to every pod.
+//! Connections and datagrams from a client through the router and either node
+//! to every pod.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,5 @@
-//! Packets for a VIP that nobody can serve are seen once, not until their TTL ends.
+//! Packets for a VIP that nobody can serve are seen once, not until their TTL
+//! ends.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,4 +1,5 @@
-//! The object itself: the verifier takes it, and its maps are those of the contract.
+//! The object itself: the verifier takes it, and its maps are those of the
+//! contract.
 
 use harness::frame::ACK;
 use harness::program::Programs;

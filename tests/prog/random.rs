@@ -1,4 +1,5 @@
-//! Frames that chance made: kernel and host agree, and what is for no VIP passes untouched.
+//! Frames that chance made: kernel and host agree, and what is for no VIP
+//! passes untouched.
 
 use harness::frame::{ACK, SYN};
 

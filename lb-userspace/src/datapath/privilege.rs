@@ -1,4 +1,5 @@
-//! What the kernel and its administrator must grant before anything can be loaded.
+//! What the kernel and its administrator must grant before anything can be
+//! loaded.
 
 use std::io;
 

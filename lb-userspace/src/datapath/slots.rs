@@ -1,4 +1,5 @@
-//! The slot array, mapped into the agent: one aligned 8-byte store changes one slot.
+//! The slot array, mapped into the agent: one aligned 8-byte store changes one
+//! slot.
 #![expect(
     unsafe_code,
     reason = "aya does not map arrays; this file maps one and touches it only through atomics"

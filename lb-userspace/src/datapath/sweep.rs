@@ -1,4 +1,5 @@
-//! Removes flows that ended, both directions together, a bounded number at a time.
+//! Removes flows that ended, both directions together, a bounded number at a
+//! time.
 //!
 //! Established and UDP flows are swept; half-open ones live in LRU tables, which need no help. A pass
 //! looks at every entry once, in pieces: [`Pass::step`] looks at a given number and remembers where it

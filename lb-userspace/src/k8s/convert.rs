@@ -1,4 +1,5 @@
-//! API object to model, with every problem of the object and not just the first.
+//! API object to model, with every problem of the object and not just the
+//! first.
 //!
 //! Each kind has its file. What several objects decide together (aliases, passwords, the families
 //! of a Service that does not say) is left open in [`Part`] for the index to settle.

@@ -1,4 +1,5 @@
-//! What an API server would keep about Services, for a source that is a directory.
+//! What an API server would keep about Services, for a source that is a
+//! directory.
 //!
 //! `DIR/.torline/status.yaml` holds the addresses, the pool and the table length that each Service
 //! was given, so that they are the same after a restart and on every node. One agent writes it; all

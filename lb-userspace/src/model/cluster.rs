@@ -1,4 +1,5 @@
-//! What the cluster says: the objects Torline reads, checked and reduced to what it needs.
+//! What the cluster says: the objects Torline reads, checked and reduced to
+//! what it needs.
 //!
 //! `k8s::convert` makes these from API objects; nothing else does. A value of these types is legal in
 //! itself; what several objects together make wrong (overlapping pools) is `plan`'s to find.

@@ -1,4 +1,5 @@
-//! What this node is to do: one value, computed by `plan` from the cluster, diffed by adapters.
+//! What this node is to do: one value, computed by `plan` from the cluster,
+//! diffed by adapters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};

@@ -1,4 +1,5 @@
-//! The only place that reads a clock: everything else is given the time by its caller.
+//! The only place that reads a clock: everything else is given the time by its
+//! caller.
 
 use std::time::Instant;
 

@@ -1,4 +1,5 @@
-//! Whether kube-proxy, or something like it, serves Service addresses in this kernel.
+//! Whether kube-proxy, or something like it, serves Service addresses in this
+//! kernel.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

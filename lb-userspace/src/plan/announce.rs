@@ -1,4 +1,5 @@
-//! Who tells the network about an address: MetalLB's rules for BGP and for ARP and NDP.
+//! Who tells the network about an address: MetalLB's rules for BGP and for ARP
+//! and NDP.
 //!
 //! `bgp` decides the routes of this node, `layer2` who answers ARP and NDP. Both read the same things
 //! about a Service: [`Subject`]. `withheld` says in MetalLB's words why an address is not announced.

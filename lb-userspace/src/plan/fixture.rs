@@ -1,4 +1,5 @@
-//! Objects for the tests of this layer: small, legal, and changed by the test where it matters.
+//! Objects for the tests of this layer: small, legal, and changed by the test
+//! where it matters.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

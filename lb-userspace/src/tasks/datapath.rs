@@ -1,4 +1,5 @@
-//! Brings the programs to what is desired, and tells them every second that the agent lives.
+//! Brings the programs to what is desired, and tells them every second that the
+//! agent lives.
 //!
 //! Owns the maps that steps write, the layout that says what they hold, and the places where the programs
 //! are attached. A step that fails stays in front of the next plan and is tried again every second.

@@ -1,4 +1,5 @@
-//! Starts and ends BGP sessions, and gives each the routes that it may announce by now.
+//! Starts and ends BGP sessions, and gives each the routes that it may announce
+//! by now.
 //!
 //! Follows what is programmed, not what is desired: a router that learns an address sends packets for it
 //! at once. While the maps refuse writes no route is added; withdrawals go out all the same.

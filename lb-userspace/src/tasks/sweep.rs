@@ -1,4 +1,5 @@
-//! Walks the flow tables for ever and removes what ended, at a pace that does not depend on their size.
+//! Walks the flow tables for ever and removes what ended, at a pace that does
+//! not depend on their size.
 
 use std::time::Duration;
 

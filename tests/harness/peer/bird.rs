@@ -1,4 +1,5 @@
-//! BIRD 2 as the top-of-rack router: takes routes from every node, spreads traffic over equal ones.
+//! BIRD 2 as the top-of-rack router: takes routes from every node, spreads
+//! traffic over equal ones.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,4 +1,5 @@
-//! Clients that open many connections, keep them, and find out later which still live.
+//! Clients that open many connections, keep them, and find out later which
+//! still live.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

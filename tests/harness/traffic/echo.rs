@@ -1,4 +1,5 @@
-//! The server in a pod: greets, then sends back what it gets, over TCP and UDP, v4 and v6.
+//! The server in a pod: greets, then sends back what it gets, over TCP and UDP,
+//! v4 and v6.
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::thread::{self, JoinHandle};

@@ -1,4 +1,5 @@
-//! Hands out small numbers and takes them back: node numbers, frontend ids, backend elements.
+//! Hands out small numbers and takes them back: node numbers, frontend ids,
+//! backend elements.
 
 /// A set of numbers in use. Numbers go round, so that one taken back is given out again as late as
 /// possible.

@@ -1,4 +1,5 @@
-//! One pass over an intent: collects the steps in the order in which they are safe.
+//! One pass over an intent: collects the steps in the order in which they are
+//! safe.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

@@ -1,4 +1,5 @@
-//! One frontend in the maps: its members, its slots, and the steps to change them.
+//! One frontend in the maps: its members, its slots, and the steps to change
+//! them.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
