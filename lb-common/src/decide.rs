@@ -1,6 +1,6 @@
 //! The forwarding decision: what becomes of a packet, without touching it.
 //!
-//! [`ingress`] judges a packet that came in on the compute port, [`egress`] one that is about to leave.
+//! [`ingress`] judges a packet that came in on the compute port, [`egress()`] one that is about to leave.
 //! `service` steers and delivers, `owner` keeps the flows of this node, `vip` deals with what no frontend
 //! serves, `neighbor` answers ARP and neighbour discovery, `egress` finds the flow of a reply.
 //!

@@ -5,6 +5,10 @@
 //! wraps the helpers that change a packet's size or keep its checksums.
 #![no_std]
 #![no_main]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "aya's macros hand the context over by value"
+)]
 
 mod frame;
 mod kernel;
