@@ -104,7 +104,9 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
                 .env("TORLINE_BPF_OBJECT", &object)
                 .env("TORLINE_BIN", &agent);
             if args.full {
-                command.env("TORLINE_TEST_FULL", "1");
+                command
+                    .env("TORLINE_TEST_FULL", "1")
+                    .arg("--include-ignored");
             }
             tally.run(&mut command)?;
         }
@@ -178,7 +180,7 @@ fn command(program: &Program) -> Result<Command> {
         command
             .args(["--foreground", "--kill-after=10s", LIMIT])
             .arg(&program.path);
-        command.args(["--test-threads=1", "--include-ignored"]);
+        command.arg("--test-threads=1");
         command
     } else {
         Command::new(&program.path)
@@ -224,6 +226,10 @@ fn summarise(outcomes: &[Outcome], json: bool) -> Result<bool> {
         for skip in &tally.skipped {
             eprintln!("SKIPPED {name}: {} ({})", skip.test, skip.reason);
         }
+    }
+    let left = sum(|t| t.left.len());
+    if left > 0 {
+        eprintln!("{left} long tests are left to `cargo xtask test --full`");
     }
     let skips_fail = env::var_os("CI").is_some_and(|ci| !ci.is_empty());
     let ok = failed == 0 && (skipped == 0 || !skips_fail);

@@ -66,7 +66,8 @@ pub(super) struct Ledger<'a> {
 struct Holding<'a> {
     sharing_key: Option<&'a str>,
     backend_key: &'a str,
-    first: &'a ObjectName,
+    /// The first of them by name, whatever order they came in.
+    holder: &'a ObjectName,
     ports: HashMap<(Protocol, u16), &'a ObjectName>,
 }
 
@@ -207,7 +208,7 @@ impl<'a> Ledger<'a> {
         let Some(holding) = self.holdings.get(&addr) else {
             return Ok(());
         };
-        let holder = holding.first.clone();
+        let holder = holding.holder.clone();
         let key = claim.sharing_key();
         if key.is_none() || key != holding.sharing_key {
             return Err(AllocateError::InUse { addr, holder });
@@ -232,9 +233,10 @@ impl<'a> Ledger<'a> {
         let holding = self.holdings.entry(addr).or_insert_with(|| Holding {
             sharing_key: claim.sharing_key(),
             backend_key: claim.backend_key(),
-            first: claim.name,
+            holder: claim.name,
             ports: HashMap::new(),
         });
+        holding.holder = holding.holder.min(claim.name);
         holding
             .ports
             .extend(claim.ports().map(|port| (port, claim.name)));

