@@ -217,8 +217,18 @@ proptest! {
         let first = compute(&cluster, &context());
         prop_assert_eq!(&compute(&cluster, &context()), &first);
         feed_back(&mut cluster, &first);
-        prop_assert_eq!(&compute(&cluster, &context()), &first);
+        let second = compute(&cluster, &context());
+        prop_assert_eq!(without_words(second), without_words(first));
     }
+}
+
+/// An intent whose refusals are told apart only by being there: which of several holders a refusal names
+/// depends on how many came before.
+fn without_words(mut intent: Intent) -> Intent {
+    for state in intent.services.values_mut() {
+        state.allocation_error = state.allocation_error.take().map(|_| String::new());
+    }
+    intent
 }
 
 #[test]
