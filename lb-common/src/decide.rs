@@ -101,6 +101,8 @@ pub enum ReplyKind {
     Echo,
     /// A TCP reset, as if from the VIP.
     Reset,
+    /// An ICMP or ICMPv6 port unreachable from the VIP about the datagram in the frame.
+    PortUnreachable,
 }
 
 /// A packet, as far as it was read.

@@ -56,7 +56,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             return match choice {
                 Choice::Here(index) => self.open(FlowTable::Udp, index),
                 Choice::Elsewhere => Verdict::Drop(DropReason::NotOwner),
-                Choice::Nobody => Verdict::Drop(DropReason::NoBackend),
+                Choice::Nobody => self.packet.refuse_datagram(DropReason::NoBackend),
             };
         };
         self.refresh(FlowTable::Udp, &flow, 0);

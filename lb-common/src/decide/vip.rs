@@ -6,7 +6,7 @@ use crate::family::{Family, Version};
 use crate::frame::Frame;
 use crate::maps::{config_flags, vip_flags};
 use crate::wire::tcp::{TcpHeader, flags};
-use crate::wire::{icmp, protocol};
+use crate::wire::{icmp, protocol, udp};
 
 impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T, A> {
     /// Decides about a packet that no frontend serves.
@@ -27,7 +27,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
                 Some(segment) => self.refuse(&segment, DropReason::UnservedPort),
                 None => self.too_hard(DropReason::Malformed),
             },
-            protocol::UDP => Verdict::Drop(DropReason::UnservedPort),
+            protocol::UDP => self.refuse_datagram(DropReason::UnservedUdp),
             _ if vip.flags & vip_flags::ANSWER_ECHO != 0 && self.is_echo_request() => {
                 if !self.tables.admit_reply() {
                     return Verdict::Drop(DropReason::ReplyLimited);
@@ -70,6 +70,25 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
             return Verdict::Drop(reason);
         }
         self.reset(segment, reason)
+    }
+
+    /// A datagram that nobody serves: port unreachable or silence, as configured.
+    #[inline(always)]
+    pub(super) fn refuse_datagram(&self, reason: DropReason) -> Verdict {
+        let header = &self.header;
+        // The message quotes an IP header of fixed length: one with options gets no answer.
+        let quotable = header.payload == header.offset + A::HEADER_LENGTH
+            && header.payload_length >= udp::LENGTH;
+        if self.config.flags & config_flags::REJECT_UNSERVED == 0
+            || !quotable
+            || !A::is_host(header.source)
+        {
+            return Verdict::Drop(reason);
+        }
+        if !self.tables.admit_reply() {
+            return Verdict::Drop(DropReason::ReplyLimited);
+        }
+        self.reply(ReplyKind::PortUnreachable, TcpHeader::default())
     }
 
     /// A reset from the VIP, unless the segment is one itself or the budget is spent.
