@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
+use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
 use lb_common::abi;
 use lb_common::drop::DropReason;
@@ -46,11 +47,21 @@ pub struct Programs {
 impl Programs {
     /// Loads the object with small maps and verifies its programs.
     pub fn load() -> Result<Self> {
+        Self::load_with(&[])
+    }
+
+    /// The same with some maps of other sizes.
+    pub fn load_with(sizes: &[(&str, u32)]) -> Result<Self> {
         let path = object_path();
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        loader
             .map_max_entries(abi::map::SLOTS, 4_096)
             .map_max_entries(abi::map::BACKENDS, 4_096)
-            .map_max_entries(abi::map::FRONTEND_STATS, 64)
+            .map_max_entries(abi::map::FRONTEND_STATS, 64);
+        for (map, entries) in sizes {
+            loader.map_max_entries(map, *entries);
+        }
+        let mut ebpf = loader
             .load_file(&path)
             .with_context(|| format!("failed to load {}", path.display()))?;
         for name in [abi::program::INGRESS, abi::program::INGRESS_LINEAR] {
@@ -105,6 +116,14 @@ impl Programs {
         let map = self.ebpf.map_mut(map).context("no such map")?;
         let mut array: Array<&mut MapData, Plain<V>> = map.try_into()?;
         Ok(array.set(index, Plain(value), 0)?)
+    }
+
+    /// Writes an element of a per-CPU array, the same for every CPU.
+    pub fn set_per_cpu<V: Element>(&mut self, map: &str, index: u32, value: V) -> Result<()> {
+        let map = self.ebpf.map_mut(map).context("no such map")?;
+        let mut array: PerCpuArray<&mut MapData, Plain<V>> = map.try_into()?;
+        let values = vec![Plain(value); nr_cpus().map_err(|(_, error)| error)?];
+        Ok(array.set(index, PerCpuValues::try_from(values)?, 0)?)
     }
 
     /// Writes an element of a hash.

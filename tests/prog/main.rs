@@ -5,5 +5,6 @@
 mod load;
 mod neighbor;
 mod random;
+mod refuse;
 mod service;
 mod world;

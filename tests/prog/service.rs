@@ -1,6 +1,6 @@
 //! Steering, delivery and replies.
 
-use harness::frame::{ACK, FIN, RST, SYN};
+use harness::frame::{ACK, FIN, SYN};
 use lb_common::drop::DropReason;
 use lb_common::flow::FlowTable;
 
@@ -153,40 +153,6 @@ fn a_datagram_begins_a_flow_and_its_answer_comes_from_the_vip() {
     }
     let stats = world.programs.frontend_stats(1).unwrap();
     assert_eq!((stats.packets, stats.flows, stats.delivered), (1, 1, 1));
-}
-
-#[test]
-fn a_segment_nobody_knows_is_reset_from_the_vip() {
-    let world = World::new(0);
-    for family in families() {
-        let mut reset = response(family, Some((2, 0, RST)));
-        (reset.source, reset.source_port, reset.ttl) = (family.vip, LOCAL, 64);
-        reset.payload.clear();
-        let run = world.ingress(&request(family, LOCAL, Some((1, 2, ACK))).build());
-        assert_eq!(run.action, XDP_TX);
-        let expected = reset.build();
-        // Identification, fragment word, window and what they do to the sums are the program's own.
-        assert_eq!(run.frame.len(), expected.len());
-        let transport = run.frame.len() - 20;
-        assert_eq!(
-            run.frame[transport..transport + 14],
-            expected[transport..transport + 14]
-        );
-        assert_eq!(run.frame[..14], expected[..14]);
-        let run = world.ingress(&request(family, LOCAL, Some((1, 2, RST))).build());
-        assert_eq!(run.action, XDP_DROP);
-    }
-}
-
-#[test]
-fn an_unserved_port_is_reset_or_silent_as_configured() {
-    for (flags, action) in [(REJECT, XDP_TX), (0, XDP_DROP)] {
-        let world = World::new(flags);
-        for family in families() {
-            let syn = request(family, 4444, Some((9, 0, SYN)));
-            assert_eq!(world.ingress(&syn.build()).action, action);
-        }
-    }
 }
 
 #[test]
