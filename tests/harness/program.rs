@@ -47,11 +47,11 @@ pub struct Programs {
 impl Programs {
     /// Loads the object with small maps and verifies its programs.
     pub fn load() -> Result<Self> {
-        Self::load_with(&[])
+        Self::load_with(&[abi::program::INGRESS, abi::program::INGRESS_LINEAR], &[])
     }
 
-    /// The same with some maps of other sizes.
-    pub fn load_with(sizes: &[(&str, u32)]) -> Result<Self> {
+    /// The same, of the XDP programs these only, with some maps of other sizes.
+    pub fn load_with(ingress: &[&str], sizes: &[(&str, u32)]) -> Result<Self> {
         let path = object_path();
         let mut loader = EbpfLoader::new();
         loader
@@ -64,7 +64,7 @@ impl Programs {
         let mut ebpf = loader
             .load_file(&path)
             .with_context(|| format!("failed to load {}", path.display()))?;
-        for name in [abi::program::INGRESS, abi::program::INGRESS_LINEAR] {
+        for name in ingress {
             let program: &mut Xdp = ebpf
                 .program_mut(name)
                 .context("no such program")?
@@ -98,7 +98,17 @@ impl Programs {
             .program(name)
             .context("no such program")?
             .try_into()?;
-        run(program, frame, repeat)
+        run(program, frame, repeat, None)
+    }
+
+    /// Runs an XDP program on a frame whose first buffer ends after so many octets (kernel 6.18).
+    pub fn ingress_split(&self, name: &str, frame: &[u8], first: usize) -> Result<Run> {
+        let program = self.ebpf.program(name).context("no such program")?;
+        let program: &Xdp = program.try_into()?;
+        // `struct xdp_md`, whose second word is where the first buffer ends.
+        let mut context = [0; 24];
+        context[4..8].copy_from_slice(&u32::try_from(first)?.to_ne_bytes());
+        Ok(run(program, frame, 1, Some(&context))?.0)
     }
 
     /// Runs the egress program on a frame.
@@ -108,7 +118,7 @@ impl Programs {
             .program(abi::program::EGRESS)
             .context("no such program")?;
         let program: &SchedClassifier = program.try_into()?;
-        Ok(run(program, frame, 1)?.0)
+        Ok(run(program, frame, 1, None)?.0)
     }
 
     /// Writes an element of an array.
@@ -179,7 +189,7 @@ pub fn object_path() -> PathBuf {
     )
 }
 
-fn run<P>(program: &P, frame: &[u8], repeat: u32) -> Result<(Run, Duration)>
+fn run<P>(program: &P, frame: &[u8], repeat: u32, context: Option<&[u8]>) -> Result<(Run, Duration)>
 where
     P: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = aya::programs::TestRunResult>,
 {
@@ -188,6 +198,7 @@ where
         data_in: Some(frame),
         data_out: Some(&mut out),
         repeat,
+        ctx_in: context,
         ..TestRunOptions::default()
     })?;
     out.truncate(result.data_size_out as usize);
