@@ -1,6 +1,8 @@
 //! The values of nodes and of the configuration.
 
 use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
 
 use lb_common::addr::AddrWords;
 use lb_common::addr::Be16;
@@ -85,6 +87,21 @@ pub(super) fn words(addr: IpAddr) -> AddrWords {
     }
 }
 
+/// The address that a map value holds, of the same family as `like`.
+pub(super) fn address(words: AddrWords, like: IpAddr) -> IpAddr {
+    let [first, ..] = words;
+    match like {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(first.host())),
+        IpAddr::V6(_) => IpAddr::V6(address6(words)),
+    }
+}
+
+/// The IPv6 address that a map key or value holds.
+pub(crate) fn address6(words: AddrWords) -> Ipv6Addr {
+    let words = words.map(|word| u128::from(word.host()));
+    Ipv6Addr::from_bits(words.iter().fold(0, |bits, word| bits << 32 | word))
+}
+
 fn halves(mac: Mac) -> (Be32, Be16) {
     let [a, b, c, d, e, f] = mac.0;
     (
@@ -124,6 +141,14 @@ mod tests {
         PeerNode {
             addresses: addresses.iter().map(|addr| addr.parse().unwrap()).collect(),
             mac,
+        }
+    }
+
+    #[test]
+    fn an_address_comes_back_from_its_words() {
+        for addr in ["192.0.2.1", "2001:db8:1:2:3:4:5:6"] {
+            let addr: IpAddr = addr.parse().unwrap();
+            assert_eq!(address(words(addr), addr), addr);
         }
     }
 

@@ -172,7 +172,7 @@ impl<'a> Round<'a> {
         }
         let config = node::config(&intent.flow_key, peer_macs.keys(), segment, settings);
         if self.layout.config != Some(config) {
-            self.set_config.push(Step::SetConfig(config));
+            self.set_config.push(Step::SetConfig(Box::new(config)));
         }
         self.layout.config = Some(config);
         self.layout.peer_macs = peer_macs;
@@ -216,7 +216,7 @@ impl<'a> Round<'a> {
             .partition(|(name, _)| self.layout.frontends.contains_key(name));
         for (name, frontend) in present.into_iter().chain(new) {
             let table = self.layout.frontends.get(name);
-            if table.is_some_and(|table| table.intent == *frontend && !table.is_short) {
+            if table.is_some_and(|table| table.is_settled && table.intent == *frontend) {
                 continue;
             }
             if let Err(reason) = table::plan(self, *name, frontend) {

@@ -31,13 +31,14 @@ pub struct Table {
     pub(super) value: Frontend,
     /// By backend number.
     pub(super) members: BTreeMap<u16, Member>,
-    pub(super) slots: Vec<Slot>,
+    pub(super) slots: Arc<[Slot]>,
     /// Slots after which the owners repeat. As long as slots have history the table stays longer than
     /// it need be, which no packet can tell.
     pub(super) length: u32,
-    /// The slots are fewer than the intent asks for, since there is no room.
-    pub(super) is_short: bool,
-    digest: String,
+    /// The table is all that the intent asks for. It is not where there was no room for all slots, nor
+    /// right after a restart.
+    pub(super) is_settled: bool,
+    pub(super) digest: String,
 }
 
 /// A backend in the maps.
@@ -51,7 +52,7 @@ pub struct Member {
     pub node: String,
     /// Its weight; 0 is draining.
     pub weight: u32,
-    value: Backend,
+    pub(super) value: Backend,
 }
 
 impl Table {
@@ -120,6 +121,10 @@ pub(super) fn plan(
             .take(length)
             .ok_or_else(|| no_slots(round, length))?,
     };
+    let id = match old.as_deref() {
+        Some(table) => table.value.id,
+        None => round.layout.frontend_ids.take().unwrap_or(0),
+    };
 
     let mut members = kept;
     for backend in added {
@@ -138,7 +143,7 @@ pub(super) fn plan(
                 node: numbers.get(backend.node.as_str()).copied().unwrap_or(0),
                 generation: round.layout.generation,
                 flags: flags(backend.weight),
-                zero: 0,
+                frontend: id,
             },
         };
         members.insert(number as u16, member);
@@ -150,10 +155,7 @@ pub(super) fn plan(
             slots: first,
             mask: old.as_ref().map_or(length - 1, |table| table.value.mask),
             backends: window as u32 * WINDOW,
-            id: match old.as_deref() {
-                Some(table) => table.value.id,
-                None => round.layout.frontend_ids.take().unwrap_or(0),
-            },
+            id,
             flags: if intent.client_affinity {
                 frontend_flags::CLIENT_AFFINITY
             } else {
@@ -162,9 +164,9 @@ pub(super) fn plan(
             zero: 0,
         },
         members,
-        slots: Vec::new(),
+        slots: Arc::default(),
         length,
-        is_short: false,
+        is_settled: true,
         digest: String::new(),
     };
     table.fill(old.as_deref());
@@ -203,7 +205,7 @@ impl Table {
             })
             .collect();
         let owners = maglev::fill(self.length, &candidates);
-        let former = old.map_or(&[][..], |table| &table.slots);
+        let former = old.map_or(&[][..], |table| &*table.slots);
         let length = owners.len().max(former.len());
         let mut slots: Vec<Slot> = owners
             .iter()
@@ -222,7 +224,7 @@ impl Table {
         if !slots.iter().copied().any(history::is_kept) {
             slots.truncate(owners.len());
         }
-        self.slots = slots;
+        self.slots = slots.into();
     }
 
     /// Finds a region for the slots if there are more or fewer than before; the reason if more do not fit.
@@ -244,7 +246,7 @@ impl Table {
             return None;
         }
         self.length = present;
-        self.is_short = true;
+        self.is_settled = false;
         self.fill(old);
         // Without history the table could shrink to the length it has: it has it.
         Some(no_slots(round, wanted))
@@ -263,12 +265,23 @@ impl Table {
             }
         }
         let is_moved = old.is_none_or(|old| old.value.slots != self.value.slots);
-        let former = old.filter(|_| !is_moved).map_or(&[][..], |old| &old.slots);
-        for (offset, slot) in self.slots.iter().enumerate() {
-            if former.get(offset) != Some(slot) {
-                let index = self.value.slots + offset as u32;
-                round.set_slots.push(Step::SetSlot { index, slot: *slot });
+        match old.filter(|_| !is_moved) {
+            None => round.set_slots.push(Step::SetSlots {
+                index: self.value.slots,
+                slots: Arc::clone(&self.slots),
+            }),
+            Some(old) => {
+                for (offset, slot) in self.slots.iter().enumerate() {
+                    if old.slots.get(offset) != Some(slot) {
+                        let index = self.value.slots + offset as u32;
+                        round.set_slots.push(Step::SetSlot { index, slot: *slot });
+                    }
+                }
             }
+        }
+        if old.is_none() {
+            let id = self.value.id;
+            round.set_frontends.push(Step::ClearCounters { id });
         }
         if old.is_none_or(|old| old.value != self.value) {
             let frontend = self.value;
@@ -306,7 +319,7 @@ impl Table {
         order.into_iter().map(|(_, _, number)| number).collect()
     }
 
-    fn compute_digest(&self) -> String {
+    pub(super) fn compute_digest(&self) -> String {
         let order = self.order();
         let mut owners = Vec::with_capacity(order.len());
         let mut places = HashMap::with_capacity(order.len());
