@@ -150,7 +150,8 @@ impl<'a> Round<'a> {
 
         let mut peer_macs = BTreeMap::new();
         for (name, peer) in wanted {
-            let (value, mac) = node::value(peer, segment);
+            let former = self.layout.nodes.get(name).map(|placed| &placed.value);
+            let (value, mac) = node::value(peer, former, segment);
             let Some(number) = self.place_node(name, value) else {
                 continue;
             };
