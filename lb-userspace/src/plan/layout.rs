@@ -102,6 +102,8 @@ pub struct Layout {
     generation: u32,
     vip_capacity: usize,
     pending: Vec<Step>,
+    /// Read back from the maps, and no whole intent was planned since.
+    is_unconfirmed: bool,
 }
 
 /// A node and its number.
@@ -130,6 +132,7 @@ impl Layout {
             generation: 0,
             vip_capacity: capacity.vips as usize,
             pending: Vec::new(),
+            is_unconfirmed: false,
         }
     }
 
@@ -141,6 +144,7 @@ impl Layout {
         settings: Settings,
     ) -> (Plan, Self) {
         let mut next = self.clone();
+        next.is_unconfirmed &= intent.is_partial;
         let mut steps = std::mem::take(&mut next.pending);
         loop {
             let round = Round::run(&mut next, intent, segment, settings);

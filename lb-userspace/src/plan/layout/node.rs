@@ -123,6 +123,11 @@ fn halves(mac: Mac) -> (Be32, Be16) {
     )
 }
 
+/// The MAC of a node on this segment.
+pub(super) fn mac(node: &Node) -> Option<Mac> {
+    (node.mode == node_mode::L2).then(|| destination(node))
+}
+
 /// The MAC that frames to a node carry.
 fn destination(node: &Node) -> Mac {
     let [head, tail, _] = node.ethernet.map(|word| word.host().to_be_bytes());

@@ -7,6 +7,8 @@
 //!
 //! The agent before may have been killed between any two steps. What it had written and nothing pointed
 //! at yet is free; elements of `BACKENDS` that belong to no frontend are emptied first of all.
+//!
+//! Until the source could be read whole once, what the maps have and the intent lacks stays.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -58,6 +60,7 @@ impl Layout {
     /// What the maps hold. Elements that make no sense are removed by the next plan.
     pub fn restore(capacity: Capacity, dump: Dump, intent: &DataplaneIntent) -> Self {
         let mut layout = Self::new(capacity);
+        layout.is_unconfirmed = true;
         layout.config = dump.config.map(|config| Config {
             heartbeat: 0,
             ..config

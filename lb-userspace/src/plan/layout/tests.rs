@@ -321,6 +321,7 @@ fn intent(frontends: impl IntoIterator<Item = (u8, FrontendIntent)>) -> Dataplan
         (format!("node-{n}"), node)
     });
     DataplaneIntent {
+        is_partial: false,
         node: HERE.into(),
         flow_key: [1; 32],
         vips: frontends.keys().map(|name| (name.addr, vip)).collect(),
@@ -651,4 +652,40 @@ fn a_frontend_that_makes_no_sense_is_made_anew() {
     let mut restarted = Layout::restore(small(), dump, &wanted);
     maps.run(&plan(&mut restarted, &wanted).steps);
     maps.assert_is(&wanted, &restarted);
+}
+
+#[test]
+fn a_restart_takes_nothing_away_until_the_source_is_read_whole() {
+    let mut layout = Layout::new(small());
+    let mut maps = Maps::default();
+    let two = |pods: &[(u16, u32)]| intent([(1, frontend(64, pods)), (2, frontend(64, pods))]);
+    let whole = two(&[(1, 1), (2, 1)]);
+    maps.run(&plan(&mut layout, &whole).steps);
+    let before = maps.owners();
+
+    // One Service is missing, the other has lost its EndpointSlice, and so have the nodes and the key.
+    let mut partial = intent([(1, frontend(64, &[]))]);
+    partial.is_partial = true;
+    partial.nodes.clear();
+    partial.flow_key = [2; 32];
+    let mut restarted = Layout::restore(small(), maps.dump(), &partial);
+    let first = plan(&mut restarted, &partial);
+    assert_eq!(first, Plan::default());
+
+    // What is there is followed.
+    let mut more = two(&[(2, 1), (3, 1)]);
+    more.frontends.remove(&name(2));
+    more.is_partial = true;
+    maps.run(&plan(&mut restarted, &more).steps);
+    let spared = |owners: &BTreeMap<(FrontendName, u32), _>| {
+        let mut owners: BTreeMap<_, Vec<_>> = owners.clone();
+        owners.retain(|(frontend, _), _| *frontend == name(2));
+        owners
+    };
+    assert_eq!(spared(&maps.owners()), spared(&before));
+    assert_ne!(maps.owners(), before);
+
+    more.is_partial = false;
+    maps.run(&plan(&mut restarted, &more).steps);
+    maps.assert_is(&more, &restarted);
 }
