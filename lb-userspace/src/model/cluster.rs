@@ -19,6 +19,8 @@ pub type Labels = BTreeMap<String, String>;
 /// Everything the source holds.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Cluster {
+    /// Objects may be missing, since some of the source could not be read.
+    pub is_partial: bool,
     /// Services of every type, by name.
     pub services: BTreeMap<ObjectName, Service>,
     /// Endpoints by Service name: all its EndpointSlices together.

@@ -27,6 +27,8 @@ pub struct Intent {
 /// What the programs are to do.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct DataplaneIntent {
+    /// Some of the source could not be read: what is missing here may still be wanted.
+    pub is_partial: bool,
     /// Name of this node; backends on it are local.
     pub node: String,
     /// Key of the flow hash.

@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 
+use lb_common::addr::AddrWords;
+use lb_common::addr::Be16;
 use lb_common::maps::Backend;
 use lb_common::maps::Frontend;
 use lb_common::maps::Slot;
@@ -23,7 +25,7 @@ use crate::model::name::ObjectName;
 use crate::plan::maglev;
 
 /// What the kernel's maps would hold.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Maps {
     config: Option<Config>,
     nodes: HashMap<u16, Node>,
@@ -46,7 +48,7 @@ impl Maps {
 
     fn take(&mut self, step: &Step) {
         match step.clone() {
-            Step::SetConfig(config) => self.config = Some(config),
+            Step::SetConfig(config) => self.config = Some(*config),
             Step::SetNode { number, node, .. } => {
                 self.nodes.insert(number, node);
             }
@@ -74,6 +76,15 @@ impl Maps {
             Step::SetSlot { index, slot } => {
                 self.slots.insert(index, slot);
             }
+            Step::SetSlots { index, slots } => {
+                for (index, slot) in (index..).zip(slots.iter()) {
+                    self.slots.insert(index, *slot);
+                }
+            }
+            Step::ClearCounters { id } => {
+                let mut ids = self.frontends.values().map(|frontend| frontend.id);
+                assert!(ids.all(|taken| taken != id), "{step}, which is in use");
+            }
             Step::SetFrontend { name, frontend } => {
                 self.frontends.insert(name, frontend);
             }
@@ -100,6 +111,7 @@ impl Maps {
                     }
                 }
             }
+            Step::SetSlots { .. } => self.check(),
             Step::SetBackend { backend, .. } if backend.flags == 0 => self.check(),
             Step::SetNode { .. } => self.check(),
             _ => {}
@@ -138,6 +150,38 @@ impl Maps {
                 assert!(known, "{name}: node {} is not there", backend.node);
             }
         }
+    }
+
+    /// What a restarted agent would read.
+    fn dump(&self) -> Dump {
+        let region = |value: &Frontend| value.slots..=value.slots + value.mask;
+        let slots = |value: &Frontend| region(value).map(|index| self.slots[&index]).collect();
+        let frontends = self.frontends.iter();
+        Dump {
+            config: self.config,
+            nodes: self.nodes.iter().map(|(n, node)| (*n, *node)).collect(),
+            peer_macs: self.peer_macs.iter().map(|(mac, n)| (*mac, *n)).collect(),
+            backends: self.backends.iter().map(|(n, b)| (*n, *b)).collect(),
+            frontends: frontends
+                .map(|(name, value)| (*name, *value, slots(value)))
+                .collect(),
+            vips: self.vips.iter().map(|(addr, vip)| (*addr, *vip)).collect(),
+        }
+    }
+
+    /// The owners of every slot by address and port, the history included.
+    fn owners(&self) -> BTreeMap<(FrontendName, u32), Vec<(AddrWords, Be16)>> {
+        let mut all = BTreeMap::new();
+        for (name, value) in &self.frontends {
+            for offset in 0..=value.mask {
+                let owners = self.slots[&(value.slots + offset)].owners();
+                let pods = owners.into_iter().filter(|number| *number != 0);
+                let pods = pods.map(|number| self.backend(value, number));
+                let pods = pods.map(|backend| (backend.addr, backend.port)).collect();
+                all.insert((*name, offset), pods);
+            }
+        }
+        all
     }
 
     fn backend(&self, frontend: &Frontend, number: u16) -> Backend {
@@ -277,6 +321,7 @@ fn intent(frontends: impl IntoIterator<Item = (u8, FrontendIntent)>) -> Dataplan
         (format!("node-{n}"), node)
     });
     DataplaneIntent {
+        is_partial: false,
         node: HERE.into(),
         flow_key: [1; 32],
         vips: frontends.keys().map(|name| (name.addr, vip)).collect(),
@@ -304,6 +349,17 @@ fn plan(layout: &mut Layout, intent: &DataplaneIntent) -> Plan {
 fn slot_writes(plan: &Plan) -> usize {
     let is_slot = |step: &&Step| matches!(step, Step::SetSlot { .. });
     plan.steps.iter().filter(is_slot).count()
+}
+
+/// The intent of a scene, and the pods of one node missing.
+fn intent_of(scene: &Scene, lost: u8) -> DataplaneIntent {
+    let mut wanted = intent(scene.iter().map(|(n, (order, pods))| {
+        let mut pods: Vec<_> = pods.iter().map(|(pod, weight)| (*pod, *weight)).collect();
+        pods.retain(|(pod, _)| pod % 5 != u16::from(lost));
+        (*n, frontend(1 << order, &pods))
+    }));
+    wanted.nodes.remove(&format!("node-{lost}"));
+    wanted
 }
 
 #[test]
@@ -509,12 +565,7 @@ proptest! {
         let mut layout = Layout::new(small());
         let mut maps = Maps::default();
         for (scene, lost) in scenes.iter().zip(lost) {
-            let mut wanted = intent(scene.iter().map(|(n, (order, pods))| {
-                let mut pods: Vec<_> = pods.iter().map(|(pod, weight)| (*pod, *weight)).collect();
-                pods.retain(|(pod, _)| pod % 5 != u16::from(lost));
-                (*n, frontend(1 << order, &pods))
-            }));
-            wanted.nodes.remove(&format!("node-{lost}"));
+            let wanted = intent_of(scene, lost);
             let plan = plan(&mut layout, &wanted);
             prop_assert_eq!(&plan.refused, &[]);
             let at = cut.index(plan.steps.len() + 1);
@@ -533,4 +584,108 @@ proptest! {
         let ids: BTreeSet<u32> = maps.frontends.values().map(|frontend| frontend.id).collect();
         prop_assert_eq!(ids.len(), maps.frontends.len());
     }
+
+    #[test]
+    fn a_restart_changes_nothing_and_goes_on_as_if_there_had_been_none(
+        scenes in proptest::collection::vec(scene(), 1..8),
+        lost in proptest::collection::vec(1u8..5, 8),
+    ) {
+        let mut layout = Layout::new(small());
+        let mut maps = Maps::default();
+        let mut other = Maps::default();
+        for (scene, lost) in scenes.iter().zip(lost) {
+            let wanted = intent_of(scene, lost);
+            let mut restarted = Layout::restore(small(), other.dump(), &wanted);
+            other.run(&plan(&mut restarted, &wanted).steps);
+            maps.run(&plan(&mut layout, &wanted).steps);
+            other.assert_is(&wanted, &restarted);
+            prop_assert_eq!(other.owners(), maps.owners());
+            let mut again = Layout::restore(small(), other.dump(), &wanted);
+            prop_assert_eq!(plan(&mut again, &wanted), Plan::default());
+        }
+    }
+
+    #[test]
+    fn a_restart_between_any_two_steps_goes_on_from_there(
+        before in scene(),
+        after in scene(),
+        lost in 1u8..5,
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut layout = Layout::new(small());
+        let mut maps = Maps::default();
+        maps.run(&plan(&mut layout, &intent_of(&before, lost)).steps);
+        let wanted = intent_of(&after, lost);
+        let steps = plan(&mut layout, &wanted).steps;
+        maps.run(&steps[..cut.index(steps.len() + 1)]);
+        let mut restarted = Layout::restore(small(), maps.dump(), &wanted);
+        maps.run(&plan(&mut restarted, &wanted).steps);
+        maps.assert_is(&wanted, &restarted);
+        let mut again = Layout::restore(small(), maps.dump(), &wanted);
+        prop_assert_eq!(plan(&mut again, &wanted), Plan::default());
+    }
+}
+
+#[test]
+fn a_restart_empties_elements_that_no_frontend_has() {
+    let mut layout = Layout::new(small());
+    let mut maps = Maps::default();
+    let wanted = intent([(1, frontend(64, &[(1, 1), (2, 1)]))]);
+    maps.run(&plan(&mut layout, &wanted).steps);
+    maps.frontends.clear();
+    let mut restarted = Layout::restore(small(), maps.dump(), &wanted);
+    let plan = plan(&mut restarted, &wanted);
+    maps.run(&plan.steps);
+    maps.assert_is(&wanted, &restarted);
+}
+
+#[test]
+fn a_frontend_that_makes_no_sense_is_made_anew() {
+    let mut layout = Layout::new(small());
+    let mut maps = Maps::default();
+    let wanted = intent([(1, frontend(64, &[(1, 1), (2, 1)]))]);
+    maps.run(&plan(&mut layout, &wanted).steps);
+    let mut dump = maps.dump();
+    for (_, value, _) in &mut dump.frontends {
+        value.slots = 4_090;
+    }
+    let mut restarted = Layout::restore(small(), dump, &wanted);
+    maps.run(&plan(&mut restarted, &wanted).steps);
+    maps.assert_is(&wanted, &restarted);
+}
+
+#[test]
+fn a_restart_takes_nothing_away_until_the_source_is_read_whole() {
+    let mut layout = Layout::new(small());
+    let mut maps = Maps::default();
+    let two = |pods: &[(u16, u32)]| intent([(1, frontend(64, pods)), (2, frontend(64, pods))]);
+    let whole = two(&[(1, 1), (2, 1)]);
+    maps.run(&plan(&mut layout, &whole).steps);
+    let before = maps.owners();
+
+    // One Service is missing, the other has lost its EndpointSlice, and so have the nodes and the key.
+    let mut partial = intent([(1, frontend(64, &[]))]);
+    partial.is_partial = true;
+    partial.nodes.clear();
+    partial.flow_key = [2; 32];
+    let mut restarted = Layout::restore(small(), maps.dump(), &partial);
+    let first = plan(&mut restarted, &partial);
+    assert_eq!(first, Plan::default());
+
+    // What is there is followed.
+    let mut more = two(&[(2, 1), (3, 1)]);
+    more.frontends.remove(&name(2));
+    more.is_partial = true;
+    maps.run(&plan(&mut restarted, &more).steps);
+    let spared = |owners: &BTreeMap<(FrontendName, u32), _>| {
+        let mut owners: BTreeMap<_, Vec<_>> = owners.clone();
+        owners.retain(|(frontend, _), _| *frontend == name(2));
+        owners
+    };
+    assert_eq!(spared(&maps.owners()), spared(&before));
+    assert_ne!(maps.owners(), before);
+
+    more.is_partial = false;
+    maps.run(&plan(&mut restarted, &more).steps);
+    maps.assert_is(&more, &restarted);
 }
