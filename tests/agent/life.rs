@@ -258,6 +258,39 @@ fn a_change_while_the_agent_is_away_is_made_up_for() {
 }
 
 #[test]
+fn a_file_that_broke_while_the_agent_was_away_takes_nothing_down() {
+    if !machine::can_test() {
+        return;
+    }
+    let mut pair = Pair::start().unwrap();
+    let client = Client::new(&pair.topology.client).unwrap();
+    let connections = client.open(TCP, CONNECTIONS).all().unwrap();
+    drop(pair.agents.remove(0));
+    pair.directory
+        .write("web-endpoints", "kind: EndpointSlice\n  oops: [")
+        .unwrap();
+    let node = &pair.topology.nodes[0];
+    let mut agent = Agent::start(node, pair.directory.path(), pair.topology.dir()).unwrap();
+    agent
+        .wait_for("a finding", LIMIT, |status| {
+            status.in_sync && !status.findings.is_empty()
+        })
+        .unwrap();
+    let connections = client.verify(connections).all().unwrap();
+    client.open(TCP, CONNECTIONS).all().unwrap();
+
+    let all: Vec<_> = pair.topology.pods().map(|pod| (pod, true)).collect();
+    let text = pair.service.endpoints_yaml(&all);
+    pair.directory.write("web-endpoints", &text).unwrap();
+    agent
+        .wait_for("no finding", LIMIT, |status| {
+            status.in_sync && status.findings.is_empty()
+        })
+        .unwrap();
+    client.verify(connections).all().unwrap();
+}
+
+#[test]
 fn stopped_the_agent_leaves_its_connections_alone_until_it_is_detached() {
     if !machine::can_test() {
         return;
