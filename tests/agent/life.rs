@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -13,9 +16,10 @@ use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, Map, MapData, loaded_maps};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::loaded_programs;
-use harness::agent::Agent;
+use harness::agent::{Agent, binary};
 use harness::machine;
 use harness::netns::{self, Netns};
+use harness::process::Process;
 use harness::source::{self, Directory, Port, Service};
 use harness::topology::{Shape, Topology};
 use harness::traffic::client::Client;
@@ -227,6 +231,61 @@ fn killed_and_started_again_the_agent_loses_no_packet_and_writes_nothing() {
     client.verify(connections).all().unwrap();
     let (sent, returned) = pump.stop().unwrap();
     assert_eq!((returned, sent > 100), (sent, true));
+}
+
+#[test]
+fn an_agent_of_another_build_takes_over_in_flight() {
+    if !machine::can_test() {
+        return;
+    }
+    let mut pair = Pair::start().unwrap();
+    let client = Client::new(&pair.topology.client).unwrap();
+    let connections = client.open(TCP, CONNECTIONS).all().unwrap();
+    let pump = Pump::start(&pair.topology.client).unwrap();
+    let (before, program) = Kernel::read(pair.first()).unwrap();
+    pair.agents.remove(0).stop().unwrap();
+
+    let dir = pair.topology.dir();
+    let socket = dir.join("rebuilt.sock");
+    let mut command = Command::new(rebuilt(dir).unwrap());
+    command.args(["run", "--node", "node-a", "--interface", "eth0"]);
+    command.args(["--kernel-vips", "no", "--source"]);
+    command.arg(format!("dir:{}", pair.directory.path().display()));
+    command.arg("--socket").arg(&socket);
+    let _agent = Process::start(pair.first(), &mut command, &dir.join("rebuilt.log")).unwrap();
+    wait::until("the new build to be in sync", LIMIT, || {
+        ensure!(status(&socket)?.in_sync, "not yet");
+        Ok(())
+    })
+    .unwrap();
+
+    let (after, successor) = Kernel::read(pair.first()).unwrap();
+    assert_eq!(before, after);
+    assert_ne!(program, successor);
+    client.verify(connections).all().unwrap();
+    let (sent, returned) = pump.stop().unwrap();
+    assert_eq!((returned, sent > 100), (sent, true));
+}
+
+/// The agent with other kernel programs in it: a function of theirs has another name.
+fn rebuilt(dir: &Path) -> Result<PathBuf> {
+    const NAME: &[u8] = b"ingress_v4";
+    const OTHER: &[u8] = b"ingress_w4";
+    let mut bytes = fs::read(binary()?)?;
+    let places: Vec<usize> = bytes
+        .windows(NAME.len())
+        .enumerate()
+        .filter(|(_, window)| *window == NAME)
+        .map(|(place, _)| place)
+        .collect();
+    ensure!(!places.is_empty(), "the programs have no ingress_v4");
+    for place in places {
+        bytes[place..place + OTHER.len()].copy_from_slice(OTHER);
+    }
+    let path = dir.join("rebuilt");
+    fs::write(&path, bytes)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(path)
 }
 
 #[test]
