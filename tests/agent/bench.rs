@@ -153,16 +153,7 @@ impl Bench {
     }
 
     pub(crate) fn status(&self) -> Result<Status> {
-        let output = Command::new(binary()?)
-            .args(["status", "--json", "--socket"])
-            .arg(self.socket())
-            .output()?;
-        ensure!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(serde_json::from_slice(&output.stdout)?)
+        status(&self.socket())
     }
 
     pub(crate) fn wait_for(&self, what: &str, wanted: impl Fn(&Status) -> bool) -> Result<Status> {
@@ -198,4 +189,18 @@ impl Bench {
 pub(crate) fn refused(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What `torline status --json` says.
+pub(crate) fn status(socket: &Path) -> Result<Status> {
+    let output = Command::new(binary()?)
+        .args(["status", "--json", "--socket"])
+        .arg(socket)
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(serde_json::from_slice(&output.stdout)?)
 }

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -13,9 +16,10 @@ use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, Map, MapData, loaded_maps};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::loaded_programs;
-use harness::agent::Agent;
+use harness::agent::{Agent, binary};
 use harness::machine;
 use harness::netns::{self, Netns};
+use harness::process::Process;
 use harness::source::{self, Directory, Port, Service};
 use harness::topology::{Shape, Topology};
 use harness::traffic::client::Client;
@@ -24,7 +28,7 @@ use harness::wait;
 use lb_common::maps::{Backend, Frontend, FrontendKey4, Node};
 use nix::sys::signal::Signal;
 
-use crate::bench::{Bench, LIMIT, refused};
+use crate::bench::{Bench, LIMIT, refused, status};
 
 const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10));
 const TCP: SocketAddr = SocketAddr::new(VIP, 80);
@@ -230,31 +234,122 @@ fn killed_and_started_again_the_agent_loses_no_packet_and_writes_nothing() {
 }
 
 #[test]
-fn a_change_while_the_agent_is_away_is_made_up_for() {
+fn an_agent_of_another_build_takes_over_in_flight() {
     if !machine::can_test() {
         return;
     }
     let mut pair = Pair::start().unwrap();
     let client = Client::new(&pair.topology.client).unwrap();
     let connections = client.open(TCP, CONNECTIONS).all().unwrap();
-    let (kept, lost): (Vec<_>, Vec<_>) = connections
-        .into_iter()
-        .partition(|connection| connection.greeting.pod != "pod-b2");
-    assert!(!lost.is_empty());
+    let pump = Pump::start(&pair.topology.client).unwrap();
+    let (before, program) = Kernel::read(pair.first()).unwrap();
+    pair.agents.remove(0).stop().unwrap();
 
+    let dir = pair.topology.dir();
+    let socket = dir.join("rebuilt.sock");
+    let mut command = Command::new(rebuilt(dir).unwrap());
+    command.args(["run", "--node", "node-a", "--interface", "eth0"]);
+    command.args(["--kernel-vips", "no", "--source"]);
+    command.arg(format!("dir:{}", pair.directory.path().display()));
+    command.arg("--socket").arg(&socket);
+    let _agent = Process::start(pair.first(), &mut command, &dir.join("rebuilt.log")).unwrap();
+    wait::until("the new build to be in sync", LIMIT, || {
+        ensure!(status(&socket)?.in_sync, "not yet");
+        Ok(())
+    })
+    .unwrap();
+
+    let (after, successor) = Kernel::read(pair.first()).unwrap();
+    assert_eq!(before, after);
+    assert_ne!(program, successor);
+    client.verify(connections).all().unwrap();
+    let (sent, returned) = pump.stop().unwrap();
+    assert_eq!((returned, sent > 100), (sent, true));
+}
+
+/// The agent with other kernel programs in it: a function of theirs has another name.
+fn rebuilt(dir: &Path) -> Result<PathBuf> {
+    const NAME: &[u8] = b"ingress_v4";
+    const OTHER: &[u8] = b"ingress_w4";
+    let mut bytes = fs::read(binary()?)?;
+    let places: Vec<usize> = bytes
+        .windows(NAME.len())
+        .enumerate()
+        .filter(|(_, window)| *window == NAME)
+        .map(|(place, _)| place)
+        .collect();
+    ensure!(!places.is_empty(), "the programs have no ingress_v4");
+    for place in places {
+        bytes[place..place + OTHER.len()].copy_from_slice(OTHER);
+    }
+    let path = dir.join("rebuilt");
+    fs::write(&path, bytes)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(path)
+}
+
+#[test]
+fn a_change_while_the_agent_is_away_is_made_up_for() {
+    if !machine::can_test() {
+        return;
+    }
+    let mut pair = Pair::start().unwrap();
     drop(pair.agents.remove(0));
     let others = pair.topology.pods().filter(|pod| pod.name != "pod-b2");
     let others: Vec<_> = others.map(|pod| (pod, true)).collect();
     let text = pair.service.endpoints_yaml(&others);
     pair.directory.write("web-endpoints", &text).unwrap();
     let node = &pair.topology.nodes[0];
+    let agent = Agent::start(node, pair.directory.path(), pair.topology.dir()).unwrap();
+    pair.agents.insert(0, agent);
+
+    // The other agent was there all the time.
+    let digests = pair.agents.iter_mut().map(|agent| {
+        let three = |status: &harness::agent::Status| {
+            status.in_sync && status.frontends.iter().all(|f| f.backends.len() == 3)
+        };
+        agent.wait_for("three pods", LIMIT, three)?;
+        let frontends = status(agent.socket())?.frontends;
+        Ok(frontends
+            .into_iter()
+            .map(|frontend| frontend.digest)
+            .collect())
+    });
+    let digests: Vec<Vec<String>> = digests.collect::<Result<_>>().unwrap();
+    assert_eq!(digests[0], digests[1]);
+}
+
+#[test]
+fn a_file_that_broke_while_the_agent_was_away_takes_nothing_down() {
+    if !machine::can_test() {
+        return;
+    }
+    let mut pair = Pair::start().unwrap();
+    let client = Client::new(&pair.topology.client).unwrap();
+    let connections = client.open(TCP, CONNECTIONS).all().unwrap();
+    drop(pair.agents.remove(0));
+    pair.directory
+        .write("web-endpoints", "kind: EndpointSlice\n  oops: [")
+        .unwrap();
+    let node = &pair.topology.nodes[0];
     let mut agent = Agent::start(node, pair.directory.path(), pair.topology.dir()).unwrap();
     agent
-        .wait_for("three pods", LIMIT, |status| {
-            status.in_sync && status.frontends.iter().all(|f| f.backends.len() == 3)
+        .wait_for("a finding", LIMIT, |status| {
+            status.in_sync && !status.findings.is_empty()
         })
         .unwrap();
-    client.verify(kept).all().unwrap();
+    let connections = client.verify(connections).all().unwrap();
+    client.open(TCP, CONNECTIONS).all().unwrap();
+
+    let all: Vec<_> = pair.topology.pods().map(|pod| (pod, true)).collect();
+    let text = pair.service.endpoints_yaml(&all);
+    pair.directory.write("web-endpoints", &text).unwrap();
+    agent
+        .wait_for("no finding", LIMIT, |status| {
+            status.in_sync && status.findings.is_empty()
+        })
+        .unwrap();
+    client.verify(connections).all().unwrap();
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub enum PinError {
     },
     /// Another process has the lock.
     #[error(
-        "another agent works with the maps pinned in {path}; stop it, or give this one its own --pin"
+        "another agent works with the maps pinned in {path}; stop it first, or choose another --pin"
     )]
     Locked {
         /// The directory.

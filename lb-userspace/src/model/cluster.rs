@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use lb_common::addr::Mac;
 
 use super::name::ObjectName;
+use super::password::Password;
 
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
@@ -40,7 +41,7 @@ pub struct Cluster {
     /// Aliases of all Community objects.
     pub communities: BTreeMap<String, Community>,
     /// Passwords of the Secrets that peers refer to, by Secret name.
-    pub passwords: BTreeMap<String, String>,
+    pub passwords: BTreeMap<String, Password>,
     /// Keys of the Secret `torline`, if there is one.
     pub keys: Option<ClusterKeys>,
 }
@@ -317,7 +318,7 @@ pub struct BgpPeer {
     /// Nodes that hold the session; empty means all.
     pub node_selectors: Vec<Selector>,
     /// TCP MD5 password, already looked up.
-    pub password: Option<String>,
+    pub password: Option<Password>,
     /// `ebgpMultiHop`.
     pub ebgp_multi_hop: bool,
     /// `dualStackAddressFamily`: both families on this session.

@@ -10,6 +10,7 @@ use lb_common::addr::Mac;
 
 use super::cluster::{Community, Family, PeerAsn, Protocol};
 use super::name::ObjectName;
+use super::password::Password;
 
 /// The desired state of this node.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -136,7 +137,7 @@ pub struct SessionConfig {
     /// Connect retry time.
     pub connect_time: Duration,
     /// TCP MD5 password.
-    pub password: Option<String>,
+    pub password: Option<Password>,
     /// The peer may be several hops away.
     pub multihop: bool,
     /// Families to negotiate.
