@@ -119,6 +119,11 @@ impl<'a> Ledger<'a> {
         }
     }
 
+    /// The first by name of those that hold the address.
+    pub(super) fn holder(&self, addr: IpAddr) -> Option<&'a ObjectName> {
+        self.holdings.get(&addr).map(|holding| holding.first)
+    }
+
     /// How many addresses were looked at.
     pub(super) fn probes(&self) -> u64 {
         self.probes
@@ -235,6 +240,7 @@ impl<'a> Ledger<'a> {
             first: claim.name,
             ports: HashMap::new(),
         });
+        holding.first = holding.first.min(claim.name);
         holding
             .ports
             .extend(claim.ports().map(|port| (port, claim.name)));
