@@ -105,10 +105,11 @@ impl<T: Tables> Datapath<T> {
                     continue;
                 }
                 _ = heartbeat.tick() => {
+                    // Also while a map refuses writes: the tables that there are still serve.
+                    if let Err(error) = self.applier.beat(clock::monotonic_nanos()) {
+                        warn!("heartbeat: {}", chain(&error));
+                    }
                     if self.failure.is_none() {
-                        if let Err(error) = self.applier.beat(clock::monotonic_nanos()) {
-                            warn!("heartbeat: {}", chain(&error));
-                        }
                         continue;
                     }
                 }
