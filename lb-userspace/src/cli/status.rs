@@ -164,15 +164,8 @@ fn traffic(frontends: &[FrontendStatus]) -> Table {
 }
 
 fn sessions(sessions: &[SessionReport]) -> Table {
-    let mut table = table([
-        "PEER",
-        "ADDRESS",
-        "STATE",
-        "UP",
-        "HOLD",
-        "ROUTES",
-        "LAST ERROR",
-    ]);
+    let mut table = table(["PEER", "ADDRESS", "STATE", "UP", "HOLD", "ROUTES", "NOTE"]);
+    right_aligned(&mut table, [5]);
     for session in sessions {
         table.add_row([
             session.peer.clone(),
@@ -185,11 +178,24 @@ fn sessions(sessions: &[SessionReport]) -> Table {
                     .map(|hold| format!("{hold}s"))
                     .unwrap_or_default(),
             ),
-            or_dash(&session.routes.join(" ")),
-            session.last_error.clone().unwrap_or_default(),
+            grouped(session.routes.len() as u64),
+            session_note(session),
         ]);
     }
     table
+}
+
+/// Which families stay unsaid, and why it was down last.
+fn session_note(session: &SessionReport) -> String {
+    let error = session
+        .last_error
+        .as_ref()
+        .map(|error| match session.uptime_seconds {
+            Some(_) => format!("before: {error}"),
+            None => error.clone(),
+        });
+    let notes: Vec<_> = session.not_announced.iter().cloned().chain(error).collect();
+    notes.join("; ")
 }
 
 fn nodes(nodes: &[NodeStatus]) -> Table {

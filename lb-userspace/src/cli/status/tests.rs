@@ -65,6 +65,7 @@ fn example() -> Status {
             uptime_seconds: Some(3725),
             hold_time_seconds: Some(90),
             routes: vec!["203.0.113.10/32".into()],
+            last_error: Some("no answer".into()),
             ..SessionReport::default()
         }],
         nodes: vec![NodeStatus {
@@ -115,8 +116,8 @@ traffic
   203.0.113.10:80/tcp  default/web  1,234,567  98,765,432  1,000       617,283  1,024  9f86d081884c
 
 sessions
-  PEER  ADDRESS    STATE        UP     HOLD  ROUTES           LAST ERROR
-  tor   192.0.2.1  established  1h02m  90s   203.0.113.10/32
+  PEER  ADDRESS    STATE        UP     HOLD  ROUTES  NOTE
+  tor   192.0.2.1  established  1h02m  90s        1  before: no answer
 
 nodes
   NODE    REACHED BY  MAC                ADDRESSES
