@@ -34,7 +34,7 @@ pub(super) fn show(socket: &Path, json: bool) -> anyhow::Result<()> {
     })
 }
 
-/// The tables, each left out where it would be empty.
+/// The tables, each left out where it would be empty. What only machines compare is in the JSON form.
 fn render(status: &Status) -> String {
     let mut text = head(status);
     for (title, table) in [
@@ -107,10 +107,8 @@ fn services(services: &[ServiceStatus]) -> Table {
 }
 
 fn backends(frontends: &[FrontendStatus]) -> Table {
-    let mut table = table([
-        "FRONTEND", "BACKEND", "NODE", "STATE", "WEIGHT", "SLOTS", "SHARE",
-    ]);
-    right_aligned(&mut table, [4, 5, 6]);
+    let mut table = table(["FRONTEND", "BACKEND", "NODE", "STATE", "WEIGHT", "SHARE"]);
+    right_aligned(&mut table, [4, 5]);
     for frontend in frontends {
         let mut name = frontend.name.as_str();
         if let Some(reason) = &frontend.refused {
@@ -126,7 +124,6 @@ fn backends(frontends: &[FrontendStatus]) -> Table {
                 backend.node.clone(),
                 backend.state.clone(),
                 backend.weight.to_string(),
-                grouped(backend.slots.into()),
                 format!("{share:.1} %"),
             ]);
             // The name once, then its backends under each other.
@@ -143,11 +140,9 @@ fn traffic(frontends: &[FrontendStatus]) -> Table {
         "PACKETS",
         "BYTES",
         "FLOWS",
-        "TO PODS HERE",
-        "TABLE",
-        "DIGEST",
+        "DELIVERED",
     ]);
-    right_aligned(&mut table, [2, 3, 4, 5, 6]);
+    right_aligned(&mut table, [2, 3, 4, 5]);
     for frontend in frontends {
         table.add_row([
             frontend.name.clone(),
@@ -156,8 +151,6 @@ fn traffic(frontends: &[FrontendStatus]) -> Table {
             grouped(frontend.bytes),
             grouped(frontend.flows),
             grouped(frontend.delivered),
-            grouped(frontend.table_length.into()),
-            frontend.digest.chars().take(12).collect(),
         ]);
     }
     table
