@@ -65,6 +65,7 @@ impl Index {
         let key = object.key();
         let name = key.to_string();
         let claim = self.claim(source, key);
+        let is_kept = claim.part.is_some();
         claim.place = place("");
         claim.findings = problems
             .into_iter()
@@ -72,7 +73,10 @@ impl Index {
                 source: place(&problem.field),
                 object: name.clone(),
                 field: problem.field,
-                message: problem.message,
+                message: match part {
+                    Some(_) => problem.message,
+                    None => with_fate(&problem.message, is_kept),
+                },
             })
             .collect();
         if part.is_some() {
@@ -81,9 +85,10 @@ impl Index {
     }
 
     /// Notes that the newest version of an object cannot be read at all.
-    pub fn reject(&mut self, source: &str, key: Key, finding: Finding) {
+    pub fn reject(&mut self, source: &str, key: Key, mut finding: Finding) {
         let claim = self.claim(source, key);
         claim.place.clone_from(&finding.source);
+        finding.message = with_fate(&finding.message, claim.part.is_some());
         claim.findings = vec![finding];
     }
 

@@ -55,6 +55,7 @@ fn a_broken_edit_keeps_the_last_good_version_until_the_object_goes() {
     assert_eq!(broken.cluster, good.cluster);
     assert_eq!(broken.findings[0].source, "a:spec.addresses[0]");
     assert_eq!(broken.findings[0].object, "IPAddressPool public");
+    assert!(messages(&broken)[0].ends_with("; the last good version stays in force"));
 
     put(&mut index, "a", &pool("10.1.0.0/24"));
     assert_eq!(index.snapshot().findings, []);
