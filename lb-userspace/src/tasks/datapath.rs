@@ -1,7 +1,8 @@
 //! Brings the programs to what is desired, and tells them every second that the agent lives.
 //!
 //! Owns the maps that steps write, the layout that says what they hold, and the places where the programs
-//! are attached. A step that fails stays in front of the next plan and is tried again every second.
+//! are attached. A step that fails stays in front of the next plan; it is tried again every second, and so
+//! is a program that could not be attached.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ pub struct Programmed {
     pub layout: Arc<Layout>,
     /// Frontends that are not as they should be, and why.
     pub refused: Vec<(FrontendName, String)>,
-    /// Why some of it is not in the maps yet.
+    /// Why some of it is not in the maps yet, or a program not in its place.
     pub failure: Option<String>,
     /// The compute port on which the ingress program sits.
     pub ifindex: u32,
@@ -62,6 +63,10 @@ pub struct Datapath<T> {
     choice: AttachChoice,
     attached: Option<Attached>,
     ifindex: u32,
+    /// Why the ingress program is not on the compute port.
+    detached: Option<String>,
+    /// Why replies leave by some interface with the pod's address.
+    untranslated: Option<String>,
     failure: Option<String>,
 }
 
@@ -83,6 +88,8 @@ impl<T: Tables> Datapath<T> {
             choice,
             attached: Some(attached),
             ifindex,
+            detached: None,
+            untranslated: None,
             failure: None,
         }
     }
@@ -91,19 +98,11 @@ impl<T: Tables> Datapath<T> {
     pub async fn run(mut self, mut inputs: Inputs, output: watch::Sender<Option<Programmed>>) {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.set_egress(&inputs.egress.borrow_and_update().clone());
         loop {
             tokio::select! {
                 changed = inputs.desired.changed() => if changed.is_err() { return },
                 changed = inputs.segment.changed() => if changed.is_err() { return },
-                changed = inputs.egress.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    let wanted = inputs.egress.borrow_and_update().clone();
-                    self.set_egress(&wanted);
-                    continue;
-                }
+                changed = inputs.egress.changed() => if changed.is_err() { return },
                 _ = heartbeat.tick() => {
                     // Also while a map refuses writes: the tables that there are still serve.
                     if let Err(error) = self.applier.beat(clock::monotonic_nanos()) {
@@ -114,6 +113,8 @@ impl<T: Tables> Datapath<T> {
                     }
                 }
             }
+            let egress = inputs.egress.borrow_and_update().clone();
+            self.set_egress(&egress);
             let desired = Arc::clone(&inputs.desired.borrow_and_update());
             let segment = inputs.segment.borrow_and_update().clone();
             // Before the source was read once there is nothing to program.
@@ -140,9 +141,13 @@ impl<T: Tables> Datapath<T> {
             }
         };
         debug!(revision = desired.revision, steps = count, "programmed");
+        let detached = || self.detached.clone();
+        let failure = failure
+            .or_else(detached)
+            .or_else(|| self.untranslated.clone());
         match (&self.failure, &failure) {
             (previous, Some(text)) if previous.as_ref() != Some(text) => error!("{text}"),
-            (Some(_), None) => info!("the maps take writes again"),
+            (Some(_), None) => info!("maps and programs are as they should be again"),
             _ => {}
         }
         self.failure.clone_from(&failure);
@@ -173,18 +178,19 @@ impl<T: Tables> Datapath<T> {
             Ok(attached) => {
                 info!(interface = segment.interface, ifindex = segment.ifindex, mode = %attached.mode,
                       "attached to the new interface");
+                self.detached = None;
                 Some(attached)
             }
             Err(error) => {
-                error!("{}", chain(&error));
+                self.detached = Some(chain(&error));
                 None
             }
         };
     }
 
+    /// What is in its place already stays.
     fn set_egress(&mut self, wanted: &BTreeMap<u32, String>) {
-        for failure in self.attachment.set_egress(wanted) {
-            warn!("{}", chain(&failure));
-        }
+        let failures = self.attachment.set_egress(wanted);
+        self.untranslated = failures.first().map(|failure| chain(failure));
     }
 }
