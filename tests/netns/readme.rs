@@ -1,4 +1,4 @@
-//! What the README tells a reader to type, typed: the section "By hand, in namespaces".
+//! What the README tells a reader to type, typed: its section on namespaces.
 
 use std::collections::BTreeSet;
 use std::fs;
