@@ -4,6 +4,7 @@
 
 mod abi;
 mod buffer;
+mod cost;
 mod drops;
 mod header;
 mod load;
