@@ -6,6 +6,7 @@ mod abi;
 mod buffer;
 mod cost;
 mod drops;
+mod flood;
 mod header;
 mod load;
 mod neighbor;

@@ -388,6 +388,13 @@ pub(crate) fn response(family: Family, tcp: Option<(u32, u32, u8)>) -> FrameBuil
     }
 }
 
+/// What [`response`] looks like once it comes from the VIP.
+pub(crate) fn translated(family: Family, tcp: Option<(u32, u32, u8)>) -> Vec<u8> {
+    let mut frame = response(family, tcp);
+    (frame.source, frame.source_port) = (family.vip, LOCAL);
+    frame.build()
+}
+
 pub(crate) fn mac_key(mac: Mac) -> MacKey {
     let [a, b, c, d, e, f] = mac.0;
     MacKey {
