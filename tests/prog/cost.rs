@@ -39,7 +39,7 @@ fn cost_of_the_first_hop_over_the_floor() {
     });
     let mut times = [const { Vec::new() }; 5];
     // Interleaved, so that what else the machine does meets all alike.
-    for _ in 0..2_000 {
+    for _ in 0..200 {
         let [four, six] = &frames;
         times[0].push(floor.run(four, REPEAT).unwrap());
         for (place, frame) in [(1, four), (2, six)] {
