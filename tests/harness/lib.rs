@@ -6,7 +6,7 @@ pub mod cluster;
 pub mod frame;
 pub mod machine;
 pub mod netns;
-mod pass;
+pub mod pass;
 pub mod peer;
 pub mod process;
 pub mod program;
