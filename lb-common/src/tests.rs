@@ -1,4 +1,5 @@
-//! What only the whole crate shows: frames in, frames out, on tables in ordinary memory.
+//! What only the whole crate shows: frames in, frames out, on tables in
+//! ordinary memory.
 
 mod flow;
 mod golden;

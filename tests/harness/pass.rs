@@ -1,4 +1,5 @@
-//! XDP programs of a few instructions: one passes all, for far ends of veths; one measures the floor.
+//! XDP programs of a few instructions: one passes all, for far ends of veths;
+//! one measures the floor.
 #![expect(
     unsafe_code,
     reason = "bpf(2) has no safe wrapper that loads single instructions"

@@ -1,4 +1,5 @@
-//! Prints what the programs cost, beside a program that only swaps MACs. Run with `--ignored --nocapture`.
+//! Prints what the programs cost, beside a program that only swaps MACs. Run
+//! with `--ignored --nocapture`.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! A flood of SYNs: it fills the table of half-open flows and breaks no established one.
+//! A flood of SYNs: it fills the table of half-open flows and breaks no
+//! established one.
 
 use harness::frame::{ACK, SYN};
 use lb_common::abi::{map, program};

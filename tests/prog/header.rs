@@ -1,4 +1,5 @@
-//! Odd headers: options, fragments, extension headers, cut frames, checksums, tags.
+//! Odd headers: options, fragments, extension headers, cut frames, checksums,
+//! tags.
 
 use harness::frame::{ACK, FrameBuilder, SYN, checksum, transport_checksum};
 use lb_common::drop::DropReason;

@@ -1,4 +1,5 @@
-//! Checksums: a rewritten packet's are right if they were, and else as wrong as before.
+//! Checksums: a rewritten packet's are right if they were, and else as wrong as
+//! before.
 
 use std::vec::Vec;
 

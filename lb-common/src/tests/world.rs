@@ -1,4 +1,5 @@
-//! A node with a service whose pod runs here and one whose pod runs on a peer, and frames for them.
+//! A node with a service whose pod runs here and one whose pod runs on a peer,
+//! and frames for them.
 
 use std::net::IpAddr;
 use std::vec;

@@ -1,4 +1,5 @@
-//! Loads the programs, with maps of their own or with those that the agent before left pinned.
+//! Loads the programs, with maps of their own or with those that the agent
+//! before left pinned.
 
 use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfError, EbpfLoader};

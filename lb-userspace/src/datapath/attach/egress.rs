@@ -1,4 +1,5 @@
-//! Attaches the egress program: by tcx links, or as a clsact filter where the kernel is older.
+//! Attaches the egress program: by tcx links, or as a clsact filter where the
+//! kernel is older.
 
 use std::collections::BTreeMap;
 use std::fs;
