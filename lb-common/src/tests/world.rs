@@ -105,7 +105,7 @@ pub(super) fn tables(flags: u32) -> MemoryTables {
                 node: u16::from(port == THERE),
                 generation: 7,
                 flags: backend_flags::IN_USE,
-                zero: 0,
+                frontend: id,
             };
             tables.backends.insert(id * 16 + 1, backend);
             set_slots(&mut tables, id, |_| 1);
