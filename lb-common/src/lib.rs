@@ -16,3 +16,5 @@
 pub mod abi;
 pub mod addr;
 pub mod maps;
+pub mod probe;
+pub mod siphash;
