@@ -103,6 +103,13 @@ impl Be32 {
 /// An IPv6 address, or an IPv4 address in the first word with three zero words; network byte order.
 pub type AddrWords = [Be32; 4];
 
+/// Whether the address is zero, which says that there is none.
+#[inline(always)]
+pub const fn is_none(words: &AddrWords) -> bool {
+    let [a, b, c, d] = words;
+    a.raw() | b.raw() | c.raw() | d.raw() == 0
+}
+
 /// The words of an IPv4 address, as map values hold it.
 pub fn words4(addr: core::net::Ipv4Addr) -> AddrWords {
     [

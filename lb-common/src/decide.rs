@@ -26,7 +26,9 @@ mod vip;
 pub use arrival::{arrive, authenticate_v4, authenticate_v6, receive_v4, receive_v6};
 pub use departure::{depart_v4, depart_v6};
 pub use egress::{EgressVerdict, SourceTranslation, egress};
-pub use resume::{begin_v4, begin_v6, resume, resume_v4, resume_v6};
+pub use resume::{
+    begin_v4, begin_v6, refuse_v4, refuse_v6, resume, resume_v4, resume_v6,
+};
 pub use tables::{FamilyTables, Tables};
 
 use crate::addr::{AddrWords, Be16, Be32};
@@ -55,10 +57,24 @@ pub enum Verdict {
     Resume,
     /// [`begin_v4`] or [`begin_v6`] decides: it is the first of a flow.
     Begin,
+    /// [`refuse_v4`] or [`refuse_v6`] decides: it is a segment of no flow.
+    Refuse,
     /// [`depart_v4`] or [`depart_v6`] decides: it goes on as the tables' tour says.
     Depart,
     /// It goes out where it came in, through a tunnel that says what is in the tables' tour.
     Encapsulate(Encapsulation),
+}
+
+/// Acts on a verdict where it is reached.
+///
+/// The parts of [`resume`] whose verdicts carry something take this instead of returning them: a value that
+/// is there in some verdicts only is undefined where they meet, and the verifier refuses that.
+pub trait Act {
+    /// What comes of it.
+    type Result;
+
+    /// Acts on the verdict.
+    fn act(&self, verdict: Verdict) -> Self::Result;
 }
 
 /// A hop on the segment.
@@ -79,6 +95,8 @@ pub struct Encapsulation {
     pub version: Version,
     /// Where its IP header begins.
     pub network: usize,
+    /// Octets of the packet, from there on.
+    pub length: usize,
     /// Number of the node at the other end.
     pub node: u32,
     /// Source port of the tunnel.
@@ -103,29 +121,35 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// The same once so many octets are gone from in front of the packet.
+    /// The same once the packet's IP header begins somewhere else.
     #[inline(always)]
     #[must_use]
-    pub const fn without(self, strip: usize) -> Self {
+    pub const fn moved_to(self, network: usize) -> Self {
         Self {
-            network: self.network - strip,
-            transport: self.transport - strip,
+            network,
+            transport: network + header_length(self.network, self.transport),
             ..self
         }
     }
 }
 
 impl Reply {
-    /// The same once so many octets are gone from in front of the packet.
+    /// The same once the packet's IP header begins somewhere else.
     #[inline(always)]
     #[must_use]
-    pub const fn without(self, strip: usize) -> Self {
+    pub const fn moved_to(self, network: usize) -> Self {
         Self {
-            network: self.network - strip,
-            transport: self.transport.wrapping_sub(strip),
+            network,
+            transport: network + header_length(self.network, self.transport),
             ..self
         }
     }
+}
+
+/// Octets of an IP header: 60 at most, which the verifier does not see from a difference.
+#[inline(always)]
+const fn header_length(network: usize, transport: usize) -> usize {
+    transport.wrapping_sub(network) & 0x3f
 }
 
 /// A packet made from the one that came in.

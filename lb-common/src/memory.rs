@@ -107,9 +107,11 @@ impl MemoryTables {
 
     fn act(&self, frame: &mut Vec<u8>, verdict: Verdict, strip: usize) -> Action {
         let (done, action) = match verdict {
-            Verdict::Pass | Verdict::Resume | Verdict::Begin | Verdict::Depart => {
-                return Action::Pass;
-            }
+            Verdict::Pass
+            | Verdict::Resume
+            | Verdict::Begin
+            | Verdict::Refuse
+            | Verdict::Depart => return Action::Pass,
             Verdict::Drop(reason) => {
                 self.count_drop(reason);
                 return Action::Drop;
@@ -134,13 +136,13 @@ impl MemoryTables {
     }
 
     fn deliver(&self, frame: &mut Vec<u8>, delivery: Delivery, strip: usize) -> Option<()> {
-        decapsulate(frame, strip, delivery.version)?;
-        rewrite::deliver(frame.as_mut_slice(), &delivery.without(strip))
+        let at = decapsulate(frame, strip, delivery.version)?.unwrap_or(delivery.network);
+        rewrite::deliver(frame.as_mut_slice(), &delivery.moved_to(at))
     }
 
     fn reply(&self, frame: &mut Vec<u8>, reply: Reply, strip: usize) -> Option<()> {
-        decapsulate(frame, strip, reply.version)?;
-        let reply = reply.without(strip);
+        let at = decapsulate(frame, strip, reply.version)?.unwrap_or(reply.network);
+        let reply = reply.moved_to(at);
         if let Some(length) = rewrite::reply_length(&reply) {
             frame.resize(length, 0);
         }
@@ -205,13 +207,15 @@ fn shift(frame: &mut Vec<u8>, less: usize, more: usize) -> Option<()> {
     Some(())
 }
 
-fn decapsulate(frame: &mut Vec<u8>, strip: usize, version: Version) -> Option<()> {
+/// Takes the tunnel off, if there is one; where the packet's IP header begins then.
+fn decapsulate(frame: &mut Vec<u8>, strip: usize, version: Version) -> Option<Option<usize>> {
     if strip == 0 {
-        return Some(());
+        return Some(None);
     }
     let front = Front::read(frame.as_slice())?;
     shift(frame, strip, 0)?;
-    rewrite::decapsulate(frame.as_mut_slice(), front, version)
+    rewrite::decapsulate(frame.as_mut_slice(), front, version)?;
+    Some(Some(front.length()))
 }
 
 macro_rules! family_tables {

@@ -32,6 +32,12 @@ impl<const FRAGS: bool> XdpFrame<FRAGS> {
         }
     }
 
+    /// The same frame, to be changed. What is known of it must not be used any more.
+    #[inline(always)]
+    pub(crate) fn again(&self) -> Self {
+        Self::new(self.context)
+    }
+
     /// Takes octets away from the front of the frame and adds others, which are not zeroed.
     #[inline(always)]
     pub(crate) fn shift(self, less: usize, more: usize) -> Option<Self> {

@@ -12,9 +12,10 @@ mod maps;
 use aya_ebpf::bindings::{TC_ACT_UNSPEC, xdp_action, xdp_md};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use lb_common::decide::{self, EgressVerdict, Encapsulation, Tables, Verdict};
+use lb_common::decide::{self, Act, EgressVerdict, Encapsulation, Tables, Verdict};
 use lb_common::drop::DropReason;
 use lb_common::family::Version;
+use lb_common::maps::Tour;
 use lb_common::rewrite;
 use lb_common::wire::eth::{EthHeader, Front, ether_type};
 
@@ -87,6 +88,7 @@ fn resume<const FRAGS: bool>(context: *mut xdp_md) -> u32 {
         }
         match action {
             BEGIN => begin_v4::<FRAGS>(context),
+            REFUSE => refuse_v4::<FRAGS>(context),
             DEPART => depart_v4::<FRAGS>(context),
             action => action,
         }
@@ -97,6 +99,7 @@ fn resume<const FRAGS: bool>(context: *mut xdp_md) -> u32 {
         }
         match action {
             BEGIN => begin_v6::<FRAGS>(context),
+            REFUSE => refuse_v6::<FRAGS>(context),
             DEPART => depart_v6::<FRAGS>(context),
             action => action,
         }
@@ -111,6 +114,8 @@ const RESUME: u32 = u32::MAX;
 const BEGIN: u32 = u32::MAX - 1;
 /// The same for [`Verdict::Depart`].
 const DEPART: u32 = u32::MAX - 2;
+/// The same for [`Verdict::Refuse`].
+const REFUSE: u32 = u32::MAX - 3;
 
 // All of these take the context as a number: of a pointer, LLVM would pass what it points to, which the
 // verifier does not follow.
@@ -162,116 +167,131 @@ fn authenticate_v6<const FRAGS: bool>(context: usize) -> u32 {
 #[inline(never)]
 fn receive_v4<const FRAGS: bool>(context: usize) -> u32 {
     let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
-    let verdict = decide::receive_v4(&frame, &KernelTables);
-    act_resumed(frame, verdict)
+    decide::receive_v4(&frame, &KernelTables, &frame)
 }
 
 #[inline(never)]
 fn receive_v6<const FRAGS: bool>(context: usize) -> u32 {
     let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
-    let verdict = decide::receive_v6(&frame, &KernelTables);
-    act_resumed(frame, verdict)
+    decide::receive_v6(&frame, &KernelTables, &frame)
 }
 
 #[inline(never)]
 fn resume_v4<const FRAGS: bool>(context: usize) -> u32 {
     let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
     let verdict = decide::resume_v4(&frame, &KernelTables);
-    act_resumed(frame, verdict)
+    act(frame, verdict)
 }
 
 #[inline(never)]
 fn resume_v6<const FRAGS: bool>(context: usize) -> u32 {
     let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
     let verdict = decide::resume_v6(&frame, &KernelTables);
-    act_resumed(frame, verdict)
+    act(frame, verdict)
 }
 
 #[inline(never)]
 fn begin_v4<const FRAGS: bool>(context: usize) -> u32 {
     let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
-    let verdict = decide::begin_v4(&frame, &KernelTables);
-    act_resumed(frame, verdict)
+    decide::begin_v4(&frame, &KernelTables, &frame)
 }
 
 #[inline(never)]
 fn begin_v6<const FRAGS: bool>(context: usize) -> u32 {
     let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
-    let verdict = decide::begin_v6(&frame, &KernelTables);
-    act_resumed(frame, verdict)
+    decide::begin_v6(&frame, &KernelTables, &frame)
+}
+
+#[inline(never)]
+fn refuse_v4<const FRAGS: bool>(context: usize) -> u32 {
+    let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
+    decide::refuse_v4(&frame, &KernelTables, &frame)
+}
+
+#[inline(never)]
+fn refuse_v6<const FRAGS: bool>(context: usize) -> u32 {
+    let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
+    decide::refuse_v6(&frame, &KernelTables, &frame)
 }
 
 #[inline(never)]
 fn depart_v4<const FRAGS: bool>(context: usize) -> u32 {
     let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
-    match decide::depart_v4(&frame, &KernelTables) {
-        Verdict::Encapsulate(way) => encapsulate(frame, &way),
-        verdict => act(frame, verdict),
-    }
+    decide::depart_v4(&frame, &KernelTables, &frame)
 }
 
 #[inline(never)]
 fn depart_v6<const FRAGS: bool>(context: usize) -> u32 {
     let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
-    match decide::depart_v6(&frame, &KernelTables) {
-        Verdict::Encapsulate(way) => encapsulate(frame, &way),
-        verdict => act(frame, verdict),
+    decide::depart_v6(&frame, &KernelTables, &frame)
+}
+
+impl<const FRAGS: bool> Act for XdpFrame<FRAGS> {
+    type Result = u32;
+
+    /// Does what the verdict says to a frame that may have come through a tunnel.
+    #[inline(always)]
+    fn act(&self, verdict: Verdict) -> u32 {
+        let Some(tour) = KernelTables.tour() else {
+            return not_rewritable();
+        };
+        let (frame, strip) = (self.again(), usize::from(tour.strip));
+        if strip == 0 {
+            return match verdict {
+                Verdict::Encapsulate(way) => encapsulate(frame, &way, tour),
+                verdict => act(frame, verdict),
+            };
+        }
+        match verdict {
+            Verdict::Encapsulate(way) => encapsulate(frame, &way, tour),
+            Verdict::Deliver(delivery) => match decapsulate(frame, strip, delivery.version) {
+                Some((frame, at)) => act(frame, Verdict::Deliver(delivery.moved_to(at))),
+                None => not_rewritable(),
+            },
+            Verdict::Reply(reply) => match decapsulate(frame, strip, reply.version) {
+                Some((frame, at)) => act(frame, Verdict::Reply(reply.moved_to(at))),
+                None => not_rewritable(),
+            },
+            verdict => act(frame, verdict),
+        }
     }
 }
 
-/// Does what the verdict says to a frame that may have come through a tunnel.
 #[inline(always)]
-fn act_resumed<const FRAGS: bool>(frame: XdpFrame<FRAGS>, verdict: Verdict) -> u32 {
-    let strip = strip();
-    match verdict {
-        Verdict::Deliver(delivery) => match decapsulate(frame, strip, delivery.version) {
-            Some(frame) => act(frame, Verdict::Deliver(delivery.without(strip))),
-            None => not_rewritable(),
-        },
-        Verdict::Reply(reply) => match decapsulate(frame, strip, reply.version) {
-            Some(frame) => act(frame, Verdict::Reply(reply.without(strip))),
-            None => not_rewritable(),
-        },
-        verdict => act(frame, verdict),
-    }
-}
-
-/// Octets of tunnel that the packet came with.
-#[inline(always)]
-fn strip() -> usize {
-    KernelTables
-        .with_tour(|tour| usize::from(tour.strip))
-        .unwrap_or_default()
-}
-
-#[inline(always)]
-fn encapsulate<const FRAGS: bool>(frame: XdpFrame<FRAGS>, way: &Encapsulation) -> u32 {
-    let done = KernelTables.with_tour(|tour| {
-        let (node, config) = (KernelTables.node(way.node)?, KernelTables.config()?);
-        let front = Front::read(&frame)?;
-        let (less, more) = (usize::from(tour.strip), rewrite::overhead(node, tour));
-        let mut frame = frame.shift(less, more)?;
-        rewrite::encapsulate(&mut frame, way, front, node, config, tour)
-    });
-    match done.flatten() {
+fn encapsulate<const FRAGS: bool>(
+    frame: XdpFrame<FRAGS>,
+    way: &Encapsulation,
+    tour: &Tour,
+) -> u32 {
+    match try_encapsulate(frame, way, tour) {
         Some(()) => xdp_action::XDP_TX,
         None => not_rewritable(),
     }
 }
 
 #[inline(always)]
+fn try_encapsulate<const FRAGS: bool>(
+    frame: XdpFrame<FRAGS>,
+    way: &Encapsulation,
+    tour: &Tour,
+) -> Option<()> {
+    let (node, config) = (KernelTables.node(way.node)?, KernelTables.config()?);
+    let front = Front::read(&frame)?;
+    let mut frame = frame.shift(usize::from(tour.strip), rewrite::overhead(node, tour))?;
+    rewrite::encapsulate(&mut frame, way, front, node, config, tour)
+}
+
+/// Takes the tunnel off; the frame without it, and where the packet's IP header begins in it.
+#[inline(always)]
 fn decapsulate<const FRAGS: bool>(
     frame: XdpFrame<FRAGS>,
     strip: usize,
     version: Version,
-) -> Option<XdpFrame<FRAGS>> {
-    if strip == 0 {
-        return Some(frame);
-    }
+) -> Option<(XdpFrame<FRAGS>, usize)> {
     let front = Front::read(&frame)?;
     let mut frame = frame.shift(strip, 0)?;
     rewrite::decapsulate(&mut frame, front, version)?;
-    Some(frame)
+    Some((frame, front.length()))
 }
 
 #[inline(always)]
@@ -287,6 +307,7 @@ fn act<const FRAGS: bool>(mut frame: XdpFrame<FRAGS>, verdict: Verdict) -> u32 {
         Verdict::Resume => return RESUME,
         Verdict::Begin => return BEGIN,
         Verdict::Depart => return DEPART,
+        Verdict::Refuse => return REFUSE,
         // Comes from a departure alone, which deals with it before.
         Verdict::Encapsulate(_) => return not_rewritable(),
         Verdict::Drop(reason) => {

@@ -92,6 +92,14 @@ static REPLY_DUE: PerCpuArray<u64, 1> = PerCpuArray::new();
 /// The maps above.
 pub(crate) struct KernelTables;
 
+impl KernelTables {
+    /// The tour of the packet at hand.
+    #[inline(always)]
+    pub(crate) fn tour(&self) -> Option<&Tour> {
+        TOUR.get(0)
+    }
+}
+
 /// Goes on in the program that resumes. Returns only if it is not there.
 #[inline(always)]
 pub(crate) fn resume<const FRAGS: bool>(context: *mut xdp_md) {

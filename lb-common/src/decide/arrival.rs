@@ -1,7 +1,7 @@
 //! What came through a tunnel from a peer.
 
-use crate::addr::{AddrWords, Be16};
-use crate::decide::{FamilyTables, Packet, Tables, Verdict, outset};
+use crate::addr::{Be16, is_none};
+use crate::decide::{Act, FamilyTables, Packet, Tables, Verdict, outset};
 use crate::drop::DropReason;
 use crate::decide::resume::{with_v4, with_v6};
 use crate::family::{Endpoints, Family, Version};
@@ -74,14 +74,24 @@ pub fn authenticate_v6<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> b
 /// Delivers an IPv4 packet that came through a tunnel, if its flow is here. [`Verdict::Resume`] if not, or if
 /// it came through none.
 #[inline(always)]
-pub fn receive_v4<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict {
-    with_v4(frame, tables, |packet, tour| packet.receive(tour)).unwrap_or(Verdict::Pass)
+pub fn receive_v4<F: Frame + ?Sized, T: Tables, C: Act>(
+    frame: &F,
+    tables: &T,
+    actor: &C,
+) -> C::Result {
+    with_v4(frame, tables, |packet, tour| packet.receive(tour, actor))
+        .unwrap_or_else(|| actor.act(Verdict::Pass))
 }
 
 /// The same of an IPv6 packet.
 #[inline(always)]
-pub fn receive_v6<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict {
-    with_v6(frame, tables, |packet, tour| packet.receive(tour)).unwrap_or(Verdict::Pass)
+pub fn receive_v6<F: Frame + ?Sized, T: Tables, C: Act>(
+    frame: &F,
+    tables: &T,
+    actor: &C,
+) -> C::Result {
+    with_v6(frame, tables, |packet, tour| packet.receive(tour, actor))
+        .unwrap_or_else(|| actor.act(Verdict::Pass))
 }
 
 /// Whether a packet is addressed to where this node's tunnels end.
@@ -93,7 +103,7 @@ fn is_tunnel<F: Frame + ?Sized, A: Family>(
 ) -> bool {
     header.protocol == protocol::UDP
         && header.destination == A::tunnel(config)
-        && A::to_words(header.destination) != AddrWords::default()
+        && !is_none(&A::to_words(header.destination))
         && !header.fragment
         && !header.malformed
         && !header.exceeds(frame.length())
@@ -109,21 +119,21 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
     }
 
     #[inline(always)]
-    fn receive(&self, tour: &Tour) -> Verdict {
+    fn receive<C: Act>(&self, tour: &Tour, actor: &C) -> C::Result {
         if tour.strip == 0 {
-            return Verdict::Resume;
+            return actor.act(Verdict::Resume);
         }
         let Some(request) = self.request() else {
-            return Verdict::Pass;
+            return actor.act(Verdict::Pass);
         };
         if self.header.ttl <= 1 || tour.hops > HOPS {
-            return Verdict::Drop(DropReason::TtlExpired);
+            return actor.act(Verdict::Drop(DropReason::TtlExpired));
         }
-        let verdict = request.known().unwrap_or(Verdict::Resume);
-        if verdict != Verdict::Resume {
-            request.report(tour);
-        }
-        verdict
+        let Some(flow) = request.known() else {
+            return actor.act(Verdict::Resume);
+        };
+        request.report(tour);
+        actor.act(request.deliver(&flow, 0))
     }
 
     #[inline(always)]

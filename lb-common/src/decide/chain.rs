@@ -14,7 +14,6 @@ use crate::maps::{
 };
 use crate::outcome::Outcome;
 use crate::wire::protocol;
-use crate::wire::tcp::TcpHeader;
 
 impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T, A> {
     /// Writes the slot's owners on other nodes into the tour, but for the first, whose node it gives.
@@ -34,8 +33,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
                 continue;
             };
             let node = u32::from(backend.node);
-            let is_asked = Slot(asked).owners().contains(&backend.node);
-            if is_asked || !self.is_usable(node) {
+            if has_lane(asked, backend.node) || !self.is_usable(node) {
                 continue;
             }
             asked = asked << 16 | u64::from(node);
@@ -52,9 +50,12 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
 
     /// As one on the list who has no entry: to the next.
     #[inline(always)]
-    pub(super) fn pass_on(&self, tour: &mut Tour, segment: &TcpHeader, begins: bool) -> Verdict {
+    pub(super) fn pass_on(&self, tour: &mut Tour, begins: bool) -> Verdict {
         let tables = self.packet.tables;
-        while tour.count != 0 {
+        for _ in 0..Tour::LENGTH {
+            if tour.count == 0 {
+                break;
+            }
             let [next, second, third] = tour.owners;
             tour.owners = [second, third, Owner::default()];
             tour.count -= 1;
@@ -70,7 +71,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         }
         tables.count(Outcome::ChainEnded);
         if !begins {
-            return self.unknown(tour, segment);
+            return self.unknown(tour);
         }
         match tables.peer_at(&tour.origin) {
             Some(node) => {
@@ -85,9 +86,9 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
 
     /// A segment whose flow nobody on the list knows.
     #[inline(always)]
-    pub(super) fn unknown(&self, tour: &mut Tour, segment: &TcpHeader) -> Verdict {
+    pub(super) fn unknown(&self, tour: &mut Tour) -> Verdict {
         if self.packet.config.flags & config_flags::LOCATE == 0 {
-            return self.packet.reset(segment, DropReason::UnknownFlow);
+            return Verdict::Refuse;
         }
         tour.next = 0;
         Verdict::Depart
@@ -173,5 +174,30 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         let network = A::network(self.ends.source);
         let key = &self.packet.config.flow_key;
         A::hash(key, network, self.ends.destination, ports) % limit::EVENT_BUCKETS
+    }
+}
+
+/// Whether one of four 16-bit numbers is the given one, which is not 0. Without a branch for each, which
+/// would multiply the paths that the verifier walks.
+#[inline(always)]
+const fn has_lane(lanes: u64, number: u16) -> bool {
+    const ONES: u64 = 0x0001_0001_0001_0001;
+    let differences = lanes ^ (number as u64 * ONES);
+    differences.wrapping_sub(ONES) & !differences & (ONES << 15) != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_number_is_found_among_four(lanes in any::<[u16; 4]>(), other in 1u16.., pick in 0usize..8) {
+            let number = lanes.get(pick).copied().unwrap_or(other).max(1);
+            let packed = Slot::new(lanes).0;
+            prop_assert_eq!(has_lane(packed, number), lanes.contains(&number));
+        }
     }
 }

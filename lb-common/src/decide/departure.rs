@@ -1,9 +1,9 @@
 //! The way to another node through a tunnel.
 
-use crate::addr::{AddrWords, Be16, Be32};
+use crate::addr::{AddrWords, Be16, Be32, is_none};
 use crate::decide::service::Request;
 use crate::decide::resume::{with_v4, with_v6};
-use crate::decide::{Encapsulation, FamilyTables, Packet, Tables, Verdict};
+use crate::decide::{Act, Encapsulation, FamilyTables, Packet, Tables, Verdict};
 use crate::drop::DropReason;
 use crate::family::Family;
 use crate::frame::Frame;
@@ -28,38 +28,48 @@ const fn tunnel_from(config: &Config, node: &Node) -> AddrWords {
 
 /// Decides how an IPv4 packet goes on of which [`crate::decide::resume_v4`] said [`Verdict::Depart`].
 #[inline(always)]
-pub fn depart_v4<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict {
-    with_v4(frame, tables, |packet, tour| packet.depart(tour)).unwrap_or(Verdict::Pass)
+pub fn depart_v4<F: Frame + ?Sized, T: Tables, C: Act>(
+    frame: &F,
+    tables: &T,
+    actor: &C,
+) -> C::Result {
+    with_v4(frame, tables, |packet, tour| packet.depart(tour, actor))
+        .unwrap_or_else(|| actor.act(Verdict::Pass))
 }
 
 /// Decides how an IPv6 packet goes on of which [`crate::decide::resume_v6`] said [`Verdict::Depart`].
 #[inline(always)]
-pub fn depart_v6<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict {
-    with_v6(frame, tables, |packet, tour| packet.depart(tour)).unwrap_or(Verdict::Pass)
+pub fn depart_v6<F: Frame + ?Sized, T: Tables, C: Act>(
+    frame: &F,
+    tables: &T,
+    actor: &C,
+) -> C::Result {
+    with_v6(frame, tables, |packet, tour| packet.depart(tour, actor))
+        .unwrap_or_else(|| actor.act(Verdict::Pass))
 }
 
 impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T, A> {
     /// Through a tunnel to the next node; the tour says what the tunnel is to say.
     #[inline(always)]
-    fn send(&self, tour: &mut Tour) -> Verdict {
+    fn send<C: Act>(&self, tour: &mut Tour, actor: &C) -> C::Result {
         let packet = self.packet;
         let Some(node) = packet
             .tables
             .node(tour.next)
             .filter(|node| node.mode != node_mode::UNREACHABLE)
         else {
-            return Verdict::Drop(DropReason::NodeUnreachable);
+            return actor.act(Verdict::Drop(DropReason::NodeUnreachable));
         };
         tour.sender = tunnel_from(packet.config, node);
-        if tour.sender == AddrWords::default() || node.addr == AddrWords::default() {
-            return Verdict::Drop(DropReason::NoTunnel);
+        if is_none(&tour.sender) || is_none(&node.addr) {
+            return actor.act(Verdict::Drop(DropReason::NoTunnel));
         }
         if !self.fits(tour, node) {
             // A list makes the tunnel longer; without one the packet would reach the flow.
             return if tour.count != 0 && packet.config.flags & config_flags::LOCATE != 0 {
-                self.locate(tour)
+                actor.act(self.locate(tour))
             } else {
-                Verdict::Drop(DropReason::TooBig)
+                actor.act(Verdict::Drop(DropReason::TooBig))
             };
         }
         self.count(0, 0);
@@ -73,35 +83,39 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         let hash = A::hash(&packet.config.flow_key, source, destination, ports);
         let key = packet.config.peer_key;
         tour.tag = geneve::tag::<A>(key, tour, &self.ends, packet.header.protocol);
-        Verdict::Encapsulate(Encapsulation {
+        actor.act(Verdict::Encapsulate(Encapsulation {
             version: A::VERSION,
             network: packet.header.offset,
+            length: self.length(),
             node: tour.next,
             source_port: Be16::new(SOURCE_PORTS | (hash >> 16) as u16 & !SOURCE_PORTS),
-        })
+        }))
     }
 
     /// Whether the packet and its tunnel are no longer than what goes there in one piece.
     #[inline(always)]
     fn fits(&self, tour: &Tour, node: &Node) -> bool {
-        let header = &self.packet.header;
-        let length = header.payload - header.offset + header.payload_length;
         let mtu = match node.mtu {
             0 => self.packet.config.mtu as usize,
             mtu => usize::from(mtu),
         };
-        length + overhead(node, tour) <= mtu
+        self.length() + overhead(node, tour) <= mtu
+    }
+
+    /// Octets of the packet.
+    #[inline(always)]
+    fn length(&self) -> usize {
+        let header = &self.packet.header;
+        header.payload - header.offset + header.payload_length
     }
 
     /// Whether a list may lead to a node: another one that lives and can be reached.
     #[inline(always)]
     pub(super) fn is_usable(&self, number: u32) -> bool {
-        let is_alive = |node: &Node| {
-            node.mode != node_mode::UNREACHABLE
-                && node.flags & node_flags::DEAD == 0
-                && node.addr != AddrWords::default()
+        let is_usable = |node: &Node| {
+            node.mode != node_mode::UNREACHABLE && node.flags & node_flags::DEAD == 0
         };
-        number != 0 && self.packet.tables.node(number).is_some_and(is_alive)
+        number != 0 && self.packet.tables.node(number).is_some_and(is_usable)
     }
 
     /// Makes this node the origin of a list that leads to a node first.
@@ -122,11 +136,11 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
 
 impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T, A> {
     #[inline(always)]
-    fn depart(&self, tour: &mut Tour) -> Verdict {
+    fn depart<C: Act>(&self, tour: &mut Tour, actor: &C) -> C::Result {
         match self.request() {
-            Some(request) if tour.next == 0 => request.locate(tour),
-            Some(request) => request.send(tour),
-            None => Verdict::Pass,
+            Some(request) if tour.next == 0 => actor.act(request.locate(tour)),
+            Some(request) => request.send(tour, actor),
+            None => actor.act(Verdict::Pass),
         }
     }
 }

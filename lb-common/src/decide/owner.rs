@@ -2,7 +2,7 @@
 
 use crate::decide::service::Request;
 use crate::decide::tables::{FamilyTables, Tables};
-use crate::decide::{Delivery, Verdict};
+use crate::decide::{Act, Delivery, Verdict};
 use crate::drop::DropReason;
 use crate::family::{Endpoints, Family};
 use crate::flow::{CLOSING, FlowTable, HALF_OPEN_TIMEOUT};
@@ -55,26 +55,27 @@ pub(super) fn touch<T: FamilyTables<A>, A: Family>(
 }
 
 impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T, A> {
-    /// Delivers what belongs to a flow of this node; `None` if there is none, or a SYN is to begin a new one.
+    /// The flow of this node to which the packet belongs, and what the packet does to it; `None` if there is
+    /// none, or a SYN is to begin a new one.
     #[inline(always)]
-    pub(super) fn known(&self) -> Option<Verdict> {
+    pub(super) fn known(&self) -> Option<Flow> {
         if self.packet.header.protocol == protocol::UDP {
             let flow = self.live(FlowTable::Udp)?;
             self.refresh(FlowTable::Udp, &flow, 0);
-            return Some(self.deliver(&flow, 0));
+            return Some(flow);
         }
         let segment = TcpHeader::read(self.packet.frame, self.packet.header.payload)?;
         if let Some(flow) = self.live(FlowTable::Established) {
             if !(segment.is_opening() && flow.state & CLOSING != 0) {
                 let state = self.closing(&flow, &segment);
                 self.refresh(FlowTable::Established, &flow, state);
-                return Some(self.deliver(&flow, 0));
+                return Some(flow);
             }
             self.remove_both(FlowTable::Established, &flow);
         } else if let Some(flow) = self.live(FlowTable::HalfOpen) {
             if !(segment.is_opening() && flow.state & CLOSING != 0) {
                 self.progress(&flow, &segment);
-                return Some(self.deliver(&flow, 0));
+                return Some(flow);
             }
             self.remove_both(FlowTable::HalfOpen, &flow);
         }
@@ -140,7 +141,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
     /// Begins a flow to the first backend of the slot on this node whose replies would not be taken for
     /// another flow's: a client's port may meet one pod's port behind two frontends.
     #[inline(always)]
-    pub(super) fn open(&self) -> Verdict {
+    pub(super) fn open<C: Act>(&self, actor: &C) -> C::Result {
         let tables = self.packet.tables;
         let table = if self.packet.header.protocol == protocol::UDP {
             FlowTable::Udp
@@ -172,11 +173,11 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
                 continue;
             }
             if !self.insert_both(table, flow) {
-                return Verdict::Drop(DropReason::TableFull);
+                return actor.act(Verdict::Drop(DropReason::TableFull));
             }
-            return self.deliver(&flow, 1);
+            return actor.act(self.deliver(&flow, 1));
         }
-        Verdict::Drop(DropReason::ReverseTaken)
+        actor.act(Verdict::Drop(DropReason::ReverseTaken))
     }
 
     /// Whether the reverse entry that a new flow needs is another's, be it established or not.
@@ -261,7 +262,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
     }
 
     #[inline(always)]
-    fn deliver(&self, flow: &Flow, flows: u64) -> Verdict {
+    pub(super) fn deliver(&self, flow: &Flow, flows: u64) -> Verdict {
         self.count(flows, 1);
         let header = &self.packet.header;
         Verdict::Deliver(Delivery {

@@ -9,14 +9,14 @@
 
 use crate::decide::service::Request;
 use crate::decide::{
-    FamilyTables, Packet, Tables, Verdict, arrive, authenticate_v4, authenticate_v6, depart_v4,
+    Act, FamilyTables, Packet, ReplyKind, Tables, Verdict, arrive, authenticate_v4, authenticate_v6, depart_v4,
     depart_v6, outset, receive_v4, receive_v6,
 };
 use crate::drop::DropReason;
 use crate::family::{Family, V4, V6, Version};
 use crate::flow::UDP_ANSWERED_TIMEOUT;
 use crate::frame::Frame;
-use crate::maps::{Tour, exception_state, node_mode, tour_flags};
+use crate::maps::{Tour, config_flags, exception_state, node_mode, tour_flags};
 use crate::outcome::Outcome;
 use crate::wire::tcp::{TcpHeader, flags};
 use crate::wire::{ipv4, ipv6, protocol};
@@ -27,14 +27,33 @@ use crate::wire::{ipv4, ipv6, protocol};
 pub fn resume<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict {
     match arrive(frame, tables) {
         Some(Version::V4) if authenticate_v4(frame, tables) => {
-            let verdict = receive_v4(frame, tables).or(|| resume_v4(frame, tables));
-            verdict.then(|| begin_v4(frame, tables), || depart_v4(frame, tables))
+            match receive_v4(frame, tables, &Judge).or(|| resume_v4(frame, tables)) {
+                Verdict::Begin => begin_v4(frame, tables, &Judge),
+                Verdict::Refuse => refuse_v4(frame, tables, &Judge),
+                Verdict::Depart => depart_v4(frame, tables, &Judge),
+                verdict => verdict,
+            }
         }
         Some(Version::V6) if authenticate_v6(frame, tables) => {
-            let verdict = receive_v6(frame, tables).or(|| resume_v6(frame, tables));
-            verdict.then(|| begin_v6(frame, tables), || depart_v6(frame, tables))
+            match receive_v6(frame, tables, &Judge).or(|| resume_v6(frame, tables)) {
+                Verdict::Begin => begin_v6(frame, tables, &Judge),
+                Verdict::Refuse => refuse_v6(frame, tables, &Judge),
+                Verdict::Depart => depart_v6(frame, tables, &Judge),
+                verdict => verdict,
+            }
         }
         _ => Verdict::Pass,
+    }
+}
+
+/// Gives the verdict to whoever asked for it.
+struct Judge;
+
+impl Act for Judge {
+    type Result = Verdict;
+
+    fn act(&self, verdict: Verdict) -> Verdict {
+        verdict
     }
 }
 
@@ -42,14 +61,6 @@ impl Verdict {
     fn or(self, resume: impl FnOnce() -> Self) -> Self {
         match self {
             Self::Resume => resume(),
-            verdict => verdict,
-        }
-    }
-
-    fn then(self, begin: impl FnOnce() -> Self, depart: impl FnOnce() -> Self) -> Self {
-        match self {
-            Self::Begin => begin(),
-            Self::Depart => depart(),
             verdict => verdict,
         }
     }
@@ -69,14 +80,46 @@ pub fn resume_v6<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict
 
 /// Begins the flow of an IPv4 packet of which [`resume_v4`] said [`Verdict::Begin`].
 #[inline(always)]
-pub fn begin_v4<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict {
-    with_v4(frame, tables, |packet, _| packet.begin()).unwrap_or(Verdict::Pass)
+pub fn begin_v4<F: Frame + ?Sized, T: Tables, C: Act>(
+    frame: &F,
+    tables: &T,
+    actor: &C,
+) -> C::Result {
+    with_v4(frame, tables, |packet, _| packet.begin(actor))
+        .unwrap_or_else(|| actor.act(Verdict::Pass))
 }
 
 /// Begins the flow of an IPv6 packet of which [`resume_v6`] said [`Verdict::Begin`].
 #[inline(always)]
-pub fn begin_v6<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict {
-    with_v6(frame, tables, |packet, _| packet.begin()).unwrap_or(Verdict::Pass)
+pub fn begin_v6<F: Frame + ?Sized, T: Tables, C: Act>(
+    frame: &F,
+    tables: &T,
+    actor: &C,
+) -> C::Result {
+    with_v6(frame, tables, |packet, _| packet.begin(actor))
+        .unwrap_or_else(|| actor.act(Verdict::Pass))
+}
+
+/// Answers an IPv4 packet of which [`resume_v4`] said [`Verdict::Refuse`].
+#[inline(always)]
+pub fn refuse_v4<F: Frame + ?Sized, T: Tables, C: Act>(
+    frame: &F,
+    tables: &T,
+    actor: &C,
+) -> C::Result {
+    with_v4(frame, tables, |packet, tour| packet.turn_away(tour, actor))
+        .unwrap_or_else(|| actor.act(Verdict::Pass))
+}
+
+/// Answers an IPv6 packet of which [`resume_v6`] said [`Verdict::Refuse`].
+#[inline(always)]
+pub fn refuse_v6<F: Frame + ?Sized, T: Tables, C: Act>(
+    frame: &F,
+    tables: &T,
+    actor: &C,
+) -> C::Result {
+    with_v6(frame, tables, |packet, tour| packet.turn_away(tour, actor))
+        .unwrap_or_else(|| actor.act(Verdict::Pass))
 }
 
 /// Reads the IPv4 packet to which the tour leads.
@@ -129,12 +172,8 @@ const fn network(tour: &Tour) -> usize {
 
 impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T, A> {
     #[inline(always)]
-    fn resume(mut self, tour: &mut Tour) -> Verdict {
-        let is_tunnelled = tour.strip != 0;
-        let is_led = !is_tunnelled && !self.is_from_peer();
-        if !is_led {
-            self.answer_by_router();
-        }
+    fn resume(self, tour: &mut Tour) -> Verdict {
+        let is_led = tour.strip == 0 && !self.is_from_peer();
         let Some(request) = self.request() else {
             return Verdict::Pass;
         };
@@ -142,11 +181,34 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
     }
 
     #[inline(always)]
-    fn begin(&self) -> Verdict {
+    fn begin<C: Act>(&self, actor: &C) -> C::Result {
         match self.request() {
-            Some(request) => request.open(),
-            None => Verdict::Pass,
+            Some(request) => request.open(actor),
+            None => actor.act(Verdict::Pass),
         }
+    }
+
+    /// A SYN that nobody serves is refused as configured; any other segment is of a flow that is no more.
+    #[inline(always)]
+    fn turn_away<C: Act>(mut self, tour: &Tour, actor: &C) -> C::Result {
+        let Some(segment) = TcpHeader::read(self.frame, self.header.payload) else {
+            return actor.act(Verdict::Drop(DropReason::Malformed));
+        };
+        let is_silent = self.config.flags & config_flags::REJECT_UNSERVED == 0;
+        if segment.is_opening() && is_silent {
+            return actor.act(Verdict::Drop(DropReason::NoBackend));
+        }
+        if segment.has(flags::RST) {
+            return actor.act(Verdict::Drop(DropReason::UnknownFlow));
+        }
+        if !self.tables.admit_reply() {
+            return actor.act(Verdict::Drop(DropReason::ReplyLimited));
+        }
+        if tour.strip != 0 || self.is_from_peer() {
+            self.answer_by_router();
+        }
+        let segment = segment.reset(self.header.payload_length);
+        actor.act(self.reply(ReplyKind::Reset, segment))
     }
 
     /// A packet by way of a peer is answered by way of the router, if that is known: the peer has no route
@@ -190,13 +252,13 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         };
         let begins = !is_tcp || segment.is_opening();
         if tour.flags & tour_flags::CHAIN != 0 {
-            return self.pass_on(tour, &segment, begins);
+            return self.pass_on(tour, begins);
         }
         let has_returned = tour.flags & tour_flags::RETURNED != 0;
         match self.exception(&segment) {
             Some(_) if has_returned => self.forget_exception(),
             Some(Where::Nobody) if begins => self.forget_exception(),
-            Some(Where::Nobody) => return self.packet.reset(&segment, DropReason::UnknownFlow),
+            Some(Where::Nobody) => return Verdict::Refuse,
             Some(Where::Node(node)) => {
                 tables.count(Outcome::Excepted);
                 tour.count = 0;
@@ -221,12 +283,12 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             return self.follow(tour, node, tour_flags::CHAIN);
         }
         if !begins {
-            return self.unknown(tour, &segment);
+            return self.unknown(tour);
         }
         match current {
             Some(0) => Verdict::Begin,
             Some(_) => Verdict::Drop(DropReason::NotOwner),
-            None if is_tcp => self.packet.refuse(&segment, DropReason::NoBackend),
+            None if is_tcp => Verdict::Refuse,
             None => Verdict::Drop(DropReason::NoBackend),
         }
     }

@@ -80,7 +80,10 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         let slot = packet.tables.slot(self.slot()).unwrap_or_default();
         match self.candidate(slot.current()) {
             Some((_, backend)) if backend.node != 0 && !packet.is_from_peer() => self.hop(backend),
-            _ => self.known().unwrap_or(Verdict::Resume),
+            _ => match self.known() {
+                Some(flow) => self.deliver(&flow, 0),
+                None => Verdict::Resume,
+            },
         }
     }
 

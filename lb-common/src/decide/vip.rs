@@ -68,7 +68,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
 
     /// A segment that nobody serves: reset or silence, as configured.
     #[inline(always)]
-    pub(super) fn refuse(&self, segment: &TcpHeader, reason: DropReason) -> Verdict {
+    fn refuse(&self, segment: &TcpHeader, reason: DropReason) -> Verdict {
         if self.config.flags & config_flags::REJECT_UNSERVED == 0 {
             return Verdict::Drop(reason);
         }
@@ -77,7 +77,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
 
     /// A reset from the VIP, unless the segment is one itself or the budget is spent.
     #[inline(always)]
-    pub(super) fn reset(&self, segment: &TcpHeader, reason: DropReason) -> Verdict {
+    fn reset(&self, segment: &TcpHeader, reason: DropReason) -> Verdict {
         if segment.has(flags::RST) {
             return Verdict::Drop(reason);
         }

@@ -93,13 +93,6 @@ pub fn turn<F: FrameMut + ?Sized>(frame: &mut F, offset: usize, ttl: u8) -> Opti
     Some(())
 }
 
-/// Octets of the packet, as it claims.
-#[inline(always)]
-pub fn total_length<F: Frame + ?Sized>(frame: &F, offset: usize) -> Option<usize> {
-    let window = frame.window::<LENGTH>(offset)?;
-    Some(usize::from(window.be16::<2>().host()))
-}
-
 /// Writes a header without options in front of `length` octets. Gives the sum of both addresses.
 #[inline(always)]
 pub fn write<F: FrameMut + ?Sized>(

@@ -82,13 +82,6 @@ pub fn turn<F: FrameMut + ?Sized>(frame: &mut F, offset: usize, hop_limit: u8) -
     Some(())
 }
 
-/// Octets of the packet, as it claims.
-#[inline(always)]
-pub fn total_length<F: Frame + ?Sized>(frame: &F, offset: usize) -> Option<usize> {
-    let window = frame.window::<LENGTH>(offset)?;
-    Some(LENGTH + usize::from(window.be16::<4>().host()))
-}
-
 /// Writes a header in front of `length` octets.
 #[inline(always)]
 pub fn write<F: FrameMut + ?Sized>(
