@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use aya::maps::{MapData, ProgramArray};
 use aya::programs::tc::{
     self, NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, TcError,
 };
@@ -162,6 +163,14 @@ pub fn load(object: &[u8], slots: u32) -> Result<Loaded, LoadError> {
     if ingress.contains(&program::INGRESS_LINEAR) {
         self::ingress(&mut object, program::INGRESS_LINEAR)?;
     }
+    for name in &ingress {
+        let (map, resume) = match *name {
+            program::INGRESS => (map::PROGRAMS, program::RESUME),
+            _ => (map::PROGRAMS_LINEAR, program::RESUME_LINEAR),
+        };
+        self::ingress(&mut object, resume)?;
+        call(&mut object, map, resume)?;
+    }
     let egress = egress(&mut object)?;
     egress
         .load()
@@ -191,6 +200,18 @@ fn ingress(object: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
         .ok_or(LoadError::Missing(name))?
         .load()
         .map_err(|error| refused(name, &error))
+}
+
+/// Lets an ingress program go on in another. The object keeps the array, which would be emptied otherwise.
+fn call(object: &mut Ebpf, map: &'static str, name: &'static str) -> Result<(), LoadError> {
+    let program = xdp(object, name).ok_or(LoadError::Missing(name))?;
+    let fd = program.fd().map_err(|error| refused(name, &error))?;
+    let fd = fd.try_clone().map_err(|error| refused(name, &error.into()))?;
+    let array = object.map_mut(map).ok_or(HandleError::Missing(map))?;
+    let shape = |source| HandleError::Shape { name: map, source };
+    let mut programs: ProgramArray<&mut MapData> = array.try_into().map_err(shape)?;
+    programs.set(0, &fd, 0).map_err(shape)?;
+    Ok(())
 }
 
 fn refused(name: &'static str, error: &ProgramError) -> LoadError {
