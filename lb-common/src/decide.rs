@@ -132,15 +132,11 @@ impl Delivery {
 }
 
 impl Reply {
-    /// The same once the packet's IP header begins somewhere else.
+    /// The same once the packet's IP header begins somewhere else. Of no meaning for echo.
     #[inline(always)]
     #[must_use]
     pub const fn moved_to(self, network: usize) -> Self {
-        Self {
-            network,
-            transport: network + header_length(self.network, self.transport),
-            ..self
-        }
+        Self { network, ..self }
     }
 }
 

@@ -140,7 +140,9 @@ pub(crate) struct PacketWindow<'a, const N: usize> {
 impl<const N: usize> PacketWindow<'_, N> {
     #[inline(always)]
     fn within(start: usize, end: usize, offset: usize) -> Option<Self> {
-        let start = start + offset;
+        // Or else LLVM adds once for the comparison and again for an access, which are two pointers to the
+        // verifier.
+        let start = core::hint::black_box(start + offset);
         // The verifier takes this comparison, and no other form of it, as proof for the accesses below.
         if start + N > end {
             return None;

@@ -1,5 +1,6 @@
 //! Loads the programs, with new maps or with those the agent before pinned.
 
+use aya::maps::{MapData, ProgramArray};
 use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use lb_common::abi::{map, program};
@@ -111,6 +112,14 @@ fn load_with(
         }
     };
     self::ingress(&mut object, program::INGRESS_LINEAR)?;
+    for name in &ingress {
+        let (map, resume) = match *name {
+            program::INGRESS => (map::PROGRAMS, program::RESUME),
+            _ => (map::PROGRAMS_LINEAR, program::RESUME_LINEAR),
+        };
+        self::ingress(&mut object, resume)?;
+        call(&mut object, map, resume)?;
+    }
     attach::egress(&mut object)
         .ok_or(LoadError::Missing(program::EGRESS))?
         .load()
@@ -135,6 +144,20 @@ fn ingress(object: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
         .ok_or(LoadError::Missing(name))?
         .load()
         .map_err(|error| refused(name, &error))
+}
+
+/// Lets an ingress program go on in another. The object keeps the array, which would be emptied otherwise.
+fn call(object: &mut Ebpf, map: &'static str, name: &'static str) -> Result<(), LoadError> {
+    let program = attach::xdp(object, name).ok_or(LoadError::Missing(name))?;
+    let fd = program.fd().map_err(|error| refused(name, &error))?;
+    let fd = fd
+        .try_clone()
+        .map_err(|error| refused(name, &error.into()))?;
+    let array = object.map_mut(map).ok_or(HandleError::Missing(map))?;
+    let shape = |source| HandleError::Shape { name: map, source };
+    let mut programs: ProgramArray<&mut MapData> = array.try_into().map_err(shape)?;
+    programs.set(0, &fd, 0).map_err(shape)?;
+    Ok(())
 }
 
 fn refused(name: &'static str, error: &ProgramError) -> LoadError {
