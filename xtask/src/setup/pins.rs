@@ -77,6 +77,12 @@ pub(crate) const PROGRAMS: &[Program] = &[
         needs: LAB,
     },
     Program {
+        name: "sysctl",
+        package: "procps",
+        why: "forwarding, as the README sets it",
+        needs: &[Need::Test],
+    },
+    Program {
         name: "curl",
         package: "curl",
         why: "the client of the README",
