@@ -56,6 +56,14 @@ pub(crate) fn client_address(family: Family, number: u8) -> IpAddr {
     }
 }
 
+/// Whether an address is a client's.
+pub(crate) fn is_client(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(addr) => addr.octets().starts_with(&[198, 51, 100]),
+        IpAddr::V6(addr) => addr.segments().starts_with(&[0x2001, 0xdb8, 0x51]),
+    }
+}
+
 /// Name of a node.
 pub(crate) fn node_name(node: NodeId) -> String {
     format!("node-{node}")

@@ -6,8 +6,11 @@
 //! `cargo xtask model` prints the report.
 #![expect(clippy::unwrap_used, reason = "a model that cannot go on is to panic")]
 
+mod agent;
+mod chain;
 mod client;
 mod cluster;
+mod flows;
 mod node;
 mod packet;
 mod pod;

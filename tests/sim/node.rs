@@ -18,6 +18,7 @@ use lb_userspace::plan::step::Step;
 use lb_userspace::plan::{Context, compute};
 
 use crate::cluster::{node_address, node_mac, node_name, without_dead};
+use crate::flows::Memory;
 use crate::random::Random;
 
 /// Number of a node, also the last octet of its MAC.
@@ -73,13 +74,15 @@ pub(crate) struct Node {
     pub(crate) tables: MemoryTables,
     /// What it planned from, oldest first: what a joining node fetches.
     pub(crate) log: Vec<View>,
-    family: Family,
+    pub(crate) family: Family,
     /// Owners that a slot shows to the programs.
     depth: usize,
     layout: Layout,
     pending: VecDeque<Step>,
     looked: u64,
     numbers: BTreeMap<u16, NodeId>,
+    changed: u64,
+    pub(crate) memory: Memory,
 }
 
 impl Node {
@@ -104,6 +107,8 @@ impl Node {
             pending: VecDeque::new(),
             looked: 0,
             numbers: BTreeMap::new(),
+            changed: 0,
+            memory: Memory::default(),
         }
     }
 
@@ -152,6 +157,7 @@ impl Node {
             .last()
             .is_none_or(|last| last.revision < view.revision || last.dead != view.dead);
         if is_new {
+            self.changed = now;
             self.plan(view);
             self.take_steps(self.pace.steps);
         }
@@ -171,32 +177,62 @@ impl Node {
         self.log.last().map(|view| (view.revision, &view.dead))
     }
 
+    /// Whether the agent counts a node as dead.
+    pub(crate) fn is_dead(&self, node: NodeId) -> bool {
+        self.log
+            .last()
+            .is_some_and(|view| view.dead.contains(&node))
+    }
+
+    /// Whether a MAC is a peer's.
+    pub(crate) fn is_peer(&self, mac: Mac) -> bool {
+        self.tables.peers.contains_key(&mac_key(mac))
+    }
+
+    /// Milliseconds since the tables changed.
+    pub(crate) fn since_change(&self) -> u64 {
+        self.tables.clock.get() / 1_000_000 - self.changed
+    }
+
     /// Digest of a frontend's table.
     pub(crate) fn digest(&self, name: &FrontendName) -> Option<&str> {
         self.layout.frontend(name).map(|table| table.digest())
     }
 
+    /// Whose the flow's slot is; nobody's if no pod takes new flows.
+    pub(crate) fn current(&self, flow: &FlowName) -> Option<Owner> {
+        let (frontend, slot) = self.slot(flow)?;
+        self.owner(&frontend, slot.current())
+    }
+
     /// Whose the flow's slot is and was, newest first.
     pub(crate) fn owners(&self, flow: &FlowName) -> Vec<Owner> {
-        let Some(frontend) = self.frontend(&flow.frontend) else {
+        let Some((frontend, slot)) = self.slot(flow) else {
             return Vec::new();
         };
-        let index = frontend.slots + (self.hash(flow) & frontend.mask);
-        let slot = self.tables.slots.get(&index).copied().unwrap_or_default();
-        let owners = slot.owners().into_iter().filter(|number| *number != 0);
+        let owners = slot.owners().into_iter();
         owners
-            .filter_map(|number| {
-                let backend = self
-                    .tables
-                    .backends
-                    .get(&(frontend.backends + u32::from(number)))?;
-                let in_use = backend.flags & backend_flags::IN_USE != 0;
-                in_use.then_some(Owner {
-                    addr: self.address(backend.addr),
-                    node: self.numbers.get(&backend.node).copied().unwrap_or(self.id),
-                })
-            })
+            .filter_map(|number| self.owner(&frontend, number))
             .collect()
+    }
+
+    fn slot(&self, flow: &FlowName) -> Option<(Frontend, Slot)> {
+        let frontend = self.frontend(&flow.frontend)?;
+        let index = frontend.slots + (self.hash(flow) & frontend.mask);
+        Some((frontend, self.tables.slots.get(&index).copied()?))
+    }
+
+    fn owner(&self, frontend: &Frontend, number: u16) -> Option<Owner> {
+        let index = frontend.backends + u32::from(number);
+        let backend = self.tables.backends.get(&index)?;
+        let in_use = number != 0 && backend.flags & backend_flags::IN_USE != 0;
+        in_use.then_some(Owner {
+            addr: self.address(backend.addr),
+            node: match backend.node {
+                0 => self.id,
+                node => *self.numbers.get(&node)?,
+            },
+        })
     }
 
     fn plan(&mut self, view: View) {
@@ -318,7 +354,7 @@ impl Node {
         }
     }
 
-    fn address(&self, words: AddrWords) -> IpAddr {
+    pub(crate) fn address(&self, words: AddrWords) -> IpAddr {
         match self.family {
             Family::V4 => {
                 let [word, ..] = words;

@@ -2,6 +2,7 @@
 
 use harness::frame::FrameBuilder;
 
+use crate::agent::Message;
 use crate::node::{NodeId, Pace};
 use crate::pod::PodId;
 use crate::world::World;
@@ -70,6 +71,8 @@ pub(crate) enum Task {
     Remove(PodId),
     /// An agent runs again.
     StartAgent(NodeId),
+    /// A message arrives.
+    Message(Message),
 }
 
 impl World {
@@ -78,6 +81,7 @@ impl World {
         match task {
             Task::Change(change) => self.change(change),
             Task::Send(packet) => self.send(&packet),
+            Task::Message(message) => self.hear(message),
             Task::Ready(pod) => {
                 if let Some(pod) = self.pods.get_mut(&pod) {
                     pod.is_ready = true;

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::chain::Way;
 use crate::node::FlowName;
 
-/// Nodes that a packet may visit: the first hop, c0's owner, and everyone on a list of three.
-pub(crate) const MOST_HOPS: usize = 5;
+/// Nodes that a packet may visit: the first hop, `c0`'s owner, everyone on a list of three, and, where
+/// nobody has it and it may be a new flow, `c0`'s owner again.
+pub(crate) const MOST_HOPS: usize = 6;
 
 /// Visits after which a packet is said to loop.
 pub(crate) const LOOP: usize = 64;
@@ -50,6 +52,13 @@ pub(crate) struct Tally {
     pub(crate) unsolicited: u64,
     /// Packets of connections whose pod was gone, delivered to a pod that has its address now.
     pub(crate) delivered_to_heir: u64,
+    /// Questions to all agents about a flow that nobody on a list knew.
+    pub(crate) questions: u64,
+    /// Flows sent ahead to the owner of their slot.
+    pub(crate) pushes: u64,
+    /// Ways by which packets of each connection found their pod.
+    #[serde(skip)]
+    pub(crate) ways: BTreeMap<(FlowName, u32), BTreeSet<Way>>,
     /// Worst place of each connection, which its pod's initial sequence number tells from the former ones.
     #[serde(skip)]
     pub(crate) places: BTreeMap<(FlowName, u32), Place>,
@@ -70,6 +79,14 @@ impl Tally {
         self.places
             .values()
             .filter(|worst| **worst == place)
+            .count()
+    }
+
+    /// Connections of which a packet went this way.
+    pub(crate) fn by(&self, way: Way) -> usize {
+        self.ways
+            .values()
+            .filter(|ways| ways.contains(&way))
             .count()
     }
 

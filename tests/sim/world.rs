@@ -7,20 +7,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use harness::frame::FrameBuilder;
-use lb_common::addr::Mac;
-use lb_common::memory::Action;
 use lb_userspace::model::cluster::{Cluster, Family, Protocol};
 
-use crate::client::{Client, End, Heard, Phase};
+use crate::client::{Client, End, Phase};
 use crate::cluster;
 use crate::node::{FlowName, Node, NodeId, Pace, View};
-use crate::packet;
 use crate::pod::{Pod, PodId};
 use crate::random::Random;
-use crate::router::{self, Router};
+use crate::router::Router;
 use crate::script::Task;
-use crate::tally::{LOOP, MOST_HOPS, Place, Tally};
+use crate::tally::{Place, Tally};
+
+mod path;
 
 /// Milliseconds in a tick.
 pub(crate) const TICK: u64 = 50;
@@ -46,6 +44,8 @@ pub(crate) struct Setup {
     pub(crate) late_copies: u64,
     /// Agents lag, coalesce and write slowly, each as it happens to.
     pub(crate) uneven: bool,
+    /// Flows of former owners are found, be it by the programs or by the model's own hand.
+    pub(crate) finds_flows: bool,
     pub(crate) seed: u64,
 }
 
@@ -259,12 +259,19 @@ impl World {
             .map(|(node, _)| *node)
             .collect();
         self.router.next_hops.retain(|node| !dead.contains(node));
-        let mut planned = false;
+        let mut planned = Vec::new();
         for node in self.nodes.values_mut() {
-            planned |= node.tick(self.now, &self.views, &dead);
+            if node.tick(self.now, &self.views, &dead) {
+                planned.push(node.id);
+            }
         }
-        if planned {
+        if !planned.is_empty() {
             self.check_agreement();
+        }
+        if self.setup.finds_flows {
+            for node in planned {
+                self.push(node);
+            }
         }
         for index in 0..self.clients.len() {
             self.act(index);
@@ -292,191 +299,6 @@ impl World {
             self.tally.datagrams += 1;
         }
         self.send(&sent);
-    }
-
-    /// Lets the router have a packet from a client.
-    pub(crate) fn send(&mut self, packet: &FrameBuilder) {
-        let mut frames: VecDeque<(Vec<u8>, usize)> = VecDeque::new();
-        frames.extend(self.route(packet.build()).map(|frame| (frame, 0)));
-        while let Some((frame, hops)) = frames.pop_front() {
-            if hops > LOOP {
-                self.tally.loops += 1;
-                self.tally.violation(format!("{packet:?} loops"));
-                return;
-            }
-            frames.extend(self.carry(frame, hops));
-        }
-    }
-
-    /// Takes a frame to whoever has its MAC; what comes of it, each with the nodes visited so far.
-    fn carry(&mut self, mut frame: Vec<u8>, hops: usize) -> Vec<(Vec<u8>, usize)> {
-        let Some(to) = frame.first_chunk().map(|octets| Mac(*octets)) else {
-            return Vec::new();
-        };
-        if to == router::MAC {
-            return self
-                .route(frame)
-                .map(|frame| (frame, hops))
-                .into_iter()
-                .collect();
-        }
-        let Some(node) = self.nodes.values().find(|n| n.mac() == to && n.is_alive) else {
-            return Vec::new();
-        };
-        let id = node.id;
-        let hops = hops + 1;
-        let action = node.ingress(&mut frame);
-        self.tally.visits += 1;
-        self.tally.most_hops = self.tally.most_hops.max(hops);
-        if hops == MOST_HOPS + 1 {
-            self.tally
-                .violation(format!("a packet visits more than {MOST_HOPS} nodes"));
-        }
-        match action {
-            Action::Drop => Vec::new(),
-            Action::Transmit => vec![(frame, hops)],
-            Action::Pass => self
-                .deliver(id, &frame)
-                .map(|frame| (frame, 0))
-                .into_iter()
-                .collect(),
-        }
-    }
-
-    /// The kernel of a node gets a frame: it is for a pod. What the pod answers leaves by the egress
-    /// program.
-    fn deliver(&mut self, node: NodeId, frame: &[u8]) -> Option<Vec<u8>> {
-        let Some(packet) = packet::read(frame) else {
-            self.tally.violation(format!(
-                "node {node} passes what nobody can read: {frame:02x?}"
-            ));
-            return None;
-        };
-        if packet.destination == cluster::vip(self.setup.family) {
-            self.tally.violation(format!(
-                "node {node} passes a packet for the VIP to its kernel"
-            ));
-            return None;
-        }
-        let id = self
-            .pods
-            .values()
-            .find(|p| p.node == node && p.addr == packet.destination)?
-            .id;
-        self.judge(id, &packet);
-        let pod = self.pods.get_mut(&id)?;
-        let answer = pod.receive(&packet);
-        let answer = FrameBuilder {
-            to: router::MAC,
-            from: cluster::node_mac(node),
-            ..answer?
-        };
-        let mut frame = answer.build();
-        self.nodes.get(&node)?.egress(&mut frame);
-        Some(frame)
-    }
-
-    /// Whether a packet may come to this pod.
-    fn judge(&mut self, id: PodId, packet: &FrameBuilder) {
-        let Some((_, _, flags)) = packet.tcp else {
-            return;
-        };
-        if flags & harness::frame::SYN != 0 {
-            return;
-        }
-        let tcp = cluster::frontend(self.setup.family, Protocol::Tcp);
-        let name = FlowName {
-            client: (packet.source, packet.source_port),
-            frontend: tcp,
-        };
-        let client = self
-            .by_name
-            .get(&name)
-            .and_then(|index| self.clients.get(*index));
-        let Some(owner) = client.and_then(Client::pod).filter(|owner| *owner != id) else {
-            return;
-        };
-        match self.pods.get(&owner) {
-            Some(_) => {
-                let what = format!("pod {id} gets a packet of {name:?}, which pod {owner} has");
-                self.tally.violation(what);
-            }
-            None => self.tally.delivered_to_heir += 1,
-        }
-    }
-
-    /// The router gets a frame: for a client, for a node, or for the VIP.
-    fn route(&mut self, mut frame: Vec<u8>) -> Option<Vec<u8>> {
-        let destination = packet::destination(&frame)?;
-        let next = if destination == cluster::vip(self.setup.family) {
-            self.router.pick(&packet::read(&frame)?)?
-        } else {
-            let mut nodes = self.nodes.keys();
-            let family = self.setup.family;
-            match nodes.find(|node| cluster::node_address(family, **node) == destination) {
-                Some(node) => *node,
-                None => {
-                    self.answer(&frame);
-                    return None;
-                }
-            }
-        };
-        let addresses = [cluster::node_mac(next).0, router::MAC.0].concat();
-        frame.get_mut(..12)?.copy_from_slice(&addresses);
-        Some(frame)
-    }
-
-    /// A client gets a frame.
-    fn answer(&mut self, frame: &[u8]) {
-        let Some(packet) = packet::read(frame) else {
-            let what = format!("a client gets what it cannot read: {frame:02x?}");
-            return self.tally.violation(what);
-        };
-        let protocol = match packet.tcp {
-            Some(_) => Protocol::Tcp,
-            None => Protocol::Udp,
-        };
-        let frontend = cluster::frontend(self.setup.family, protocol);
-        // From a pod's own address: what its kernel says about a connection nobody has.
-        if packet.source != frontend.addr || packet.source_port != frontend.port {
-            self.tally.unsolicited += 1;
-            return;
-        }
-        let name = FlowName {
-            client: (packet.destination, packet.destination_port),
-            frontend,
-        };
-        let Some(index) = self.by_name.get(&name).copied() else {
-            return;
-        };
-        let client = &mut self.clients[index];
-        let before = client.phase;
-        let (heard, answer) = client.receive(&packet, self.now, &mut self.random);
-        match (before, client.phase) {
-            (Phase::Opening, Phase::Answered) => self.tally.connections += 1,
-            (Phase::Opening, _)
-                if packet
-                    .tcp
-                    .is_some_and(|(.., f)| f & harness::frame::RST != 0) =>
-            {
-                self.tally.refused += 1;
-            }
-            (_, Phase::Closed) if before != Phase::Closed => {
-                self.reopen(index);
-            }
-            (_, Phase::Ended(_)) => self.end(index),
-            _ => {}
-        }
-        if let Heard::OtherPod(before) = heard {
-            let lives = self
-                .pods
-                .get(&before)
-                .is_some_and(|pod| self.nodes[&pod.node].is_alive);
-            self.tally.udp_moved += u64::from(lives);
-        }
-        if let Some(answer) = answer {
-            self.after(0, Task::Send(answer));
-        }
     }
 
     /// A connection ended that nobody closed.
@@ -513,16 +335,18 @@ impl World {
         let Some(pod) = client.pod().and_then(|pod| self.pods.get(&pod)) else {
             return;
         };
+        if !self.nodes[&pod.node].is_alive {
+            return;
+        }
         let first_hop = self.router.pick(&client.sample());
         let Some(first_hop) = first_hop.and_then(|id| self.nodes.get(&id)) else {
             return;
         };
-        let Some(current) = first_hop.owners(&client.name).first().copied() else {
-            return;
+        let owner = match first_hop.current(&client.name) {
+            Some(current) => self.nodes.get(&current.node).filter(|node| node.is_alive),
+            None => Some(first_hop),
         };
-        let Some(owner) = self.nodes.get(&current.node).filter(|node| node.is_alive) else {
-            return;
-        };
+        let Some(owner) = owner else { return };
         let owners = owner.owners(&client.name);
         let place = match owners.iter().position(|owner| owner.addr == pod.addr) {
             Some(0) => Place::Current,
