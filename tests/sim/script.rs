@@ -158,9 +158,11 @@ impl World {
             }
             Change::Rehash => self.router.seed = self.random.next(),
             Change::Withdraw(which) => {
-                let hops = &mut self.router.next_hops;
-                if hops.len() > 1 {
-                    hops.remove(usize::from(which) % hops.len());
+                let hops = self.live_hops();
+                if hops.len() > 1
+                    && let Some(node) = chosen(&hops, which)
+                {
+                    self.router.next_hops.retain(|hop| *hop != node);
                 }
             }
             Change::Announce(which) => {
@@ -173,8 +175,9 @@ impl World {
             }
             Change::LoseNode(which) => {
                 let nodes: Vec<NodeId> = self.live_nodes().collect();
-                if nodes.len() > 1
-                    && let Some(node) = chosen(&nodes, which)
+                // The router keeps a way in.
+                if let Some(node) = chosen(&nodes, which)
+                    && self.live_hops().iter().any(|hop| *hop != node)
                 {
                     self.lose_node(node);
                 }
@@ -206,6 +209,12 @@ impl World {
             pod.is_terminating = true;
             self.after(drain, Task::Remove(id));
         }
+    }
+
+    /// Next hops that have power.
+    fn live_hops(&self) -> Vec<NodeId> {
+        let hops = self.router.next_hops.iter().copied();
+        hops.filter(|hop| self.nodes[hop].is_alive).collect()
     }
 
     /// Pods that get new connections, on nodes that have power.
