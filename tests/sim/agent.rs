@@ -84,7 +84,9 @@ impl World {
     fn look_for(&mut self, asker: NodeId, origin: NodeId, flow: FlowName) {
         let alive = || self.nodes.values().filter(|node| node.is_alive);
         let answering = || alive().filter(|node| node.has_agent);
-        let owner = answering().find(|node| node.flow(FlowTable::Established, &flow).is_some());
+        // A handshake is to be found too: its last segment may meet other tables than its first.
+        let tables = [FlowTable::Established, FlowTable::HalfOpen];
+        let owner = answering().find(|node| tables.iter().any(|t| node.flow(*t, &flow).is_some()));
         if let Some(owner) = owner.map(|node| node.id) {
             let way = Way::Locate;
             self.tell(Message::Found {

@@ -26,6 +26,11 @@ pub(crate) const TICK: u64 = 50;
 /// Silence after which a node counts as dead (DESIGN §4).
 const DEAD_AFTER: u64 = 500;
 
+/// Time for which a pod's address is not given again. An agent that has not seen the old pod go takes a new
+/// one with its address, port and node for the same, and what connects to it then breaks when it learns
+/// better: the one exception that the model makes.
+const QUARANTINE: u64 = 20_000;
+
 /// What a world is made of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
@@ -65,7 +70,8 @@ pub(crate) struct World {
     views: Vec<(u64, View)>,
     died: BTreeMap<NodeId, u64>,
     addresses: u16,
-    free_addresses: VecDeque<IpAddr>,
+    /// Addresses of former pods, with the time from which they are given again.
+    free_addresses: VecDeque<(u64, IpAddr)>,
     last_pod: PodId,
     ports: u16,
     queued: u64,
@@ -147,8 +153,9 @@ impl World {
 
     /// Starts a pod, with an address used before if there is one and `reuse` asks for it.
     pub(crate) fn add_pod(&mut self, node: NodeId, reuse: bool) -> PodId {
-        let addr = match self.free_addresses.pop_front().filter(|_| reuse) {
-            Some(addr) => addr,
+        let is_free = |(since, _): &mut (u64, IpAddr)| reuse && *since <= self.now;
+        let addr = match self.free_addresses.pop_front_if(is_free) {
+            Some((_, addr)) => addr,
             None => {
                 self.addresses += 1;
                 cluster::pod_address(self.setup.family, self.addresses)
@@ -163,7 +170,8 @@ impl World {
     /// Ends a pod.
     pub(crate) fn remove_pod(&mut self, id: PodId) {
         if let Some(pod) = self.pods.remove(&id) {
-            self.free_addresses.push_back(pod.addr);
+            self.free_addresses
+                .push_back((self.now + QUARANTINE, pod.addr));
         }
     }
 
