@@ -92,6 +92,12 @@ impl Be32 {
     pub const fn host(self) -> u32 {
         u32::from_be(self.0)
     }
+
+    /// The first two octets.
+    #[inline(always)]
+    pub const fn leading(self) -> Be16 {
+        Be16::new((self.host() >> 16) as u16)
+    }
 }
 
 /// An IPv6 address, or an IPv4 address in the first word with three zero words; network byte order.

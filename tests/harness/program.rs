@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, ProgramArray};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::abi;
@@ -41,6 +41,8 @@ pub struct Run {
 /// The loaded object.
 pub struct Programs {
     ebpf: Ebpf,
+    /// An array is emptied when its last handle goes.
+    _calls: Vec<ProgramArray<MapData>>,
 }
 
 impl Programs {
@@ -50,10 +52,19 @@ impl Programs {
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(abi::map::SLOTS, 4_096)
             .map_max_entries(abi::map::BACKENDS, 4_096)
+            .map_max_entries(abi::map::BACKEND_INDEX4, 4_096)
+            .map_max_entries(abi::map::BACKEND_INDEX6, 4_096)
+            .map_max_entries(abi::map::EXCEPTIONS4, 4_096)
+            .map_max_entries(abi::map::EXCEPTIONS6, 4_096)
             .map_max_entries(abi::map::FRONTEND_STATS, 64)
             .load_file(&path)
             .with_context(|| format!("failed to load {}", path.display()))?;
-        for name in [abi::program::INGRESS, abi::program::INGRESS_LINEAR] {
+        for name in [
+            abi::program::INGRESS,
+            abi::program::INGRESS_LINEAR,
+            abi::program::RESUME,
+            abi::program::RESUME_LINEAR,
+        ] {
             let program: &mut Xdp = ebpf
                 .program_mut(name)
                 .context("no such program")?
@@ -67,7 +78,24 @@ impl Programs {
             .context("no such program")?;
         let egress: &mut SchedClassifier = egress.try_into()?;
         egress.load().context("failed to load the egress program")?;
-        Ok(Self { ebpf })
+        let mut calls = Vec::new();
+        for (map, program) in [
+            (abi::map::PROGRAMS, abi::program::RESUME),
+            (abi::map::PROGRAMS_LINEAR, abi::program::RESUME_LINEAR),
+        ] {
+            let map = ebpf.take_map(map).context("no such map")?;
+            let mut programs = ProgramArray::try_from(map)?;
+            let program: &Xdp = ebpf
+                .program(program)
+                .context("no such program")?
+                .try_into()?;
+            programs.set(0, program.fd()?, 0)?;
+            calls.push(programs);
+        }
+        Ok(Self {
+            ebpf,
+            _calls: calls,
+        })
     }
 
     /// The loaded object itself.

@@ -13,6 +13,9 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
     #[inline(always)]
     pub(super) fn without_frontend(&self) -> Verdict {
         let header = &self.header;
+        if self.is_tunnel() {
+            return Verdict::Resume;
+        }
         let Some(vip) = FamilyTables::<A>::vip(self.tables, &header.destination) else {
             return Verdict::Pass;
         };
