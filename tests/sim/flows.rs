@@ -7,21 +7,21 @@ use lb_common::addr::{AddrWords, Be16, words4, words6};
 use lb_common::decide::{FamilyTables, Tables};
 use lb_common::family::{Endpoints, Family as _, V4, V6};
 use lb_common::flow::{CLOSING, FlowTable};
-use lb_common::maps::{Flow, backend_flags, flow_direction};
+use lb_common::maps::{
+    Event, Exception, Flow, FlowKey4, FlowKey6, backend_flags, exception_state, flow_direction,
+};
+use lb_common::wire::protocol;
 use lb_userspace::model::cluster::{Family, Protocol};
 
-use crate::chain::Way;
+use crate::agent::Way;
 use crate::cluster;
 use crate::node::{FlowName, Node, NodeId};
-
-/// Milliseconds that "nobody has it" is believed.
-const DENIAL: u64 = 1_000;
 
 /// Exceptions, and what the agent did about flows.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    exceptions: HashMap<FlowName, (NodeId, Way)>,
-    denied: HashMap<FlowName, u64>,
+    /// Why there is an exception.
+    ways: HashMap<FlowName, Way>,
     /// The `c0` that was told of a flow last.
     pushed: HashMap<FlowName, IpAddr>,
     second: u64,
@@ -31,53 +31,81 @@ pub(crate) struct Memory {
 impl Node {
     /// The entry of a flow whose backend still is who it was.
     pub(crate) fn flow(&self, table: FlowTable, name: &FlowName) -> Option<Flow> {
-        let flow = match (name.client.0, name.frontend.addr) {
-            (IpAddr::V4(client), IpAddr::V4(vip)) => {
-                let ends = ends(words4(client)[0], words4(vip)[0], name);
-                let key = V4::flow_key(
-                    &ends,
-                    name.frontend.protocol.number(),
-                    flow_direction::FORWARD,
-                );
-                FamilyTables::<V4>::with_flow(&self.tables, table, &key, |flow| *flow)
-            }
-            (IpAddr::V6(client), IpAddr::V6(vip)) => {
-                let ends = ends(words6(client), words6(vip), name);
-                let key = V6::flow_key(
-                    &ends,
-                    name.frontend.protocol.number(),
-                    flow_direction::FORWARD,
-                );
-                FamilyTables::<V6>::with_flow(&self.tables, table, &key, |flow| *flow)
-            }
-            _ => None,
+        let flow = match key(name) {
+            Key::V4(key) => FamilyTables::<V4>::with_flow(&self.tables, table, &key, |flow| *flow),
+            Key::V6(key) => FamilyTables::<V6>::with_flow(&self.tables, table, &key, |flow| *flow),
         };
         flow.filter(|flow| self.is_live(flow))
     }
 
-    /// The flow's other owner, as this node was told.
-    pub(crate) fn exception(&self, name: &FlowName) -> Option<(NodeId, Way)> {
-        let exception = self.memory.exceptions.get(name).copied();
-        exception.filter(|(owner, _)| !self.is_dead(*owner))
+    /// Why there is an exception for a flow, if there is one.
+    pub(crate) fn way(&self, name: &FlowName) -> Option<Way> {
+        self.memory.ways.get(name).copied()
     }
 
-    /// Notes who has a flow.
-    pub(crate) fn except(&mut self, name: FlowName, owner: NodeId, way: Way) {
-        self.memory.exceptions.insert(name, (owner, way));
-        self.memory.denied.remove(&name);
+    /// Notes who has a flow. A pod that this node does not know yet cannot be noted.
+    pub(crate) fn except(&mut self, name: FlowName, pod: IpAddr, way: Way) {
+        let Some((index, generation)) = self.backend_at(&name.frontend, pod) else {
+            return;
+        };
+        let exception = Exception {
+            backend: index,
+            generation,
+            ..Exception::default()
+        };
+        self.write_exception(&name, exception);
+        self.memory.ways.insert(name, way);
     }
 
     /// Notes that nobody has a flow.
     pub(crate) fn deny(&mut self, name: FlowName) {
-        let until = self.now() + DENIAL;
-        self.memory.exceptions.remove(&name);
-        self.memory.denied.insert(name, until);
+        let exception = Exception {
+            state: exception_state::NOBODY,
+            ..Exception::default()
+        };
+        self.write_exception(&name, exception);
+        self.memory.ways.remove(&name);
     }
 
-    /// Whether nobody has the flow.
-    pub(crate) fn is_denied(&self, name: &FlowName) -> bool {
-        let until = self.memory.denied.get(name).copied();
-        until.is_some_and(|until| until > self.now())
+    /// Forgets that nobody has a flow.
+    pub(crate) fn doubt(&mut self, name: &FlowName) {
+        let is_denial = |exception: &mut Exception| exception.state & exception_state::NOBODY != 0;
+        let tables = &self.tables;
+        match key(name) {
+            Key::V4(key) => {
+                if FamilyTables::<V4>::with_exception(tables, &key, is_denial) == Some(true) {
+                    FamilyTables::<V4>::remove_exception(tables, &key);
+                }
+            }
+            Key::V6(key) => {
+                if FamilyTables::<V6>::with_exception(tables, &key, is_denial) == Some(true) {
+                    FamilyTables::<V6>::remove_exception(tables, &key);
+                }
+            }
+        }
+    }
+
+    fn write_exception(&self, name: &FlowName, exception: Exception) {
+        match key(name) {
+            Key::V4(key) => {
+                self.tables.exceptions4.borrow_mut().insert(key, exception);
+            }
+            Key::V6(key) => {
+                self.tables.exceptions6.borrow_mut().insert(key, exception);
+            }
+        }
+    }
+
+    /// The flow that an event is about.
+    pub(crate) fn flow_of(&self, event: &Event) -> FlowName {
+        let protocol = match event.protocol {
+            protocol::UDP => Protocol::Udp,
+            _ => Protocol::Tcp,
+        };
+        FlowName {
+            client: (self.address(event.source), event.source_port.host()),
+            frontend: cluster::frontend(self.family, protocol),
+        }
     }
 
     /// Takes one question from the budget.
@@ -93,7 +121,7 @@ impl Node {
 
     /// Established flows of pods here that their slots do not remember, with the node that is to be told:
     /// each once, and again when its slot has another `c0`.
-    pub(crate) fn forgotten_flows(&mut self) -> Vec<(FlowName, NodeId)> {
+    pub(crate) fn forgotten_flows(&mut self) -> Vec<(FlowName, IpAddr, NodeId)> {
         let mut forgotten = Vec::new();
         for (name, pod) in self.established() {
             let owners = self.owners(&name);
@@ -105,7 +133,7 @@ impl Node {
             }
             let told = self.memory.pushed.insert(name, current.addr);
             if told != Some(current.addr) && current.node != self.id {
-                forgotten.push((name, current.node));
+                forgotten.push((name, pod, current.node));
             }
         }
         forgotten
@@ -151,9 +179,26 @@ impl Node {
             backend.generation == flow.generation && backend.flags & backend_flags::IN_USE != 0
         })
     }
+}
 
-    fn now(&self) -> u64 {
-        self.tables.clock.get() / 1_000_000
+/// Key of a flow's forward entry.
+enum Key {
+    V4(FlowKey4),
+    V6(FlowKey6),
+}
+
+fn key(name: &FlowName) -> Key {
+    let protocol = name.frontend.protocol.number();
+    match (name.client.0, name.frontend.addr) {
+        (IpAddr::V4(client), IpAddr::V4(vip)) => {
+            let ends = ends(words4(client)[0], words4(vip)[0], name);
+            Key::V4(V4::flow_key(&ends, protocol, flow_direction::FORWARD))
+        }
+        (IpAddr::V6(client), IpAddr::V6(vip)) => {
+            let ends = ends(words6(client), words6(vip), name);
+            Key::V6(V6::flow_key(&ends, protocol, flow_direction::FORWARD))
+        }
+        _ => unreachable!("both ends are of one family"),
     }
 }
 

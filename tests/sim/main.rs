@@ -7,7 +7,6 @@
 #![expect(clippy::unwrap_used, reason = "a model that cannot go on is to panic")]
 
 mod agent;
-mod chain;
 mod client;
 mod cluster;
 mod flows;

@@ -8,8 +8,9 @@ use lb_common::addr::{AddrWords, Be16, Be32, Mac, words4, words6};
 use lb_common::decide::FamilyTables;
 use lb_common::family::{Family as _, V4, V6};
 use lb_common::hash::Ports;
-use lb_common::maps::{Frontend, MacKey, Slot, backend_flags};
+use lb_common::maps::{self, Frontend, MacKey, Slot, backend_flags, config_flags, node_flags};
 use lb_common::memory::{Action, MemoryTables};
+use lb_common::outcome::Outcome;
 use lb_userspace::model::cluster::{Cluster, Family};
 use lb_userspace::model::intent::FrontendName;
 use lb_userspace::model::segment::Segment;
@@ -81,7 +82,6 @@ pub(crate) struct Node {
     pending: VecDeque<Step>,
     looked: u64,
     numbers: BTreeMap<u16, NodeId>,
-    changed: u64,
     pub(crate) memory: Memory,
 }
 
@@ -107,7 +107,6 @@ impl Node {
             pending: VecDeque::new(),
             looked: 0,
             numbers: BTreeMap::new(),
-            changed: 0,
             memory: Memory::default(),
         }
     }
@@ -119,6 +118,12 @@ impl Node {
     /// Does to a frame what the ingress program does.
     pub(crate) fn ingress(&self, frame: &mut Vec<u8>) -> Action {
         self.tables.run_ingress(frame)
+    }
+
+    /// How often something happened to a packet.
+    pub(crate) fn count_of(&self, outcome: Outcome) -> u64 {
+        let outcomes = self.tables.outcomes.borrow();
+        outcomes.get(&outcome).copied().unwrap_or(0)
     }
 
     /// Does to a frame what the egress program does.
@@ -157,7 +162,6 @@ impl Node {
             .last()
             .is_none_or(|last| last.revision < view.revision || last.dead != view.dead);
         if is_new {
-            self.changed = now;
             self.plan(view);
             self.take_steps(self.pace.steps);
         }
@@ -182,16 +186,6 @@ impl Node {
         self.log
             .last()
             .is_some_and(|view| view.dead.contains(&node))
-    }
-
-    /// Whether a MAC is a peer's.
-    pub(crate) fn is_peer(&self, mac: Mac) -> bool {
-        self.tables.peers.contains_key(&mac_key(mac))
-    }
-
-    /// Milliseconds since the tables changed.
-    pub(crate) fn since_change(&self) -> u64 {
-        self.tables.clock.get() / 1_000_000 - self.changed
     }
 
     /// Digest of a frontend's table.
@@ -266,18 +260,82 @@ impl Node {
         let limit = if limit == 0 { usize::MAX } else { limit };
         for _ in 0..limit {
             let Some(step) = self.pending.pop_front() else {
-                return;
+                break;
             };
             self.take(step);
         }
+        if self.pending.is_empty() {
+            self.finish();
+        }
+    }
+
+    /// Writes what no step says yet: what backends are called elsewhere, and who is dead.
+    fn finish(&mut self) {
+        self.tables.backend_index4.clear();
+        self.tables.backend_index6.clear();
+        for (_, table) in self.layout.frontends() {
+            let (frontend, base) = (table.value().id, table.value().backends);
+            for (number, member, _) in table.members() {
+                let (index, port) = (base + u32::from(number), Be16::new(member.port));
+                match member.addr {
+                    IpAddr::V4(addr) => {
+                        let key = V4::backend_key(frontend, &words4(addr), port);
+                        self.tables.backend_index4.insert(key, index);
+                    }
+                    IpAddr::V6(addr) => {
+                        let key = V6::backend_key(frontend, &words6(addr), port);
+                        self.tables.backend_index6.insert(key, index);
+                    }
+                }
+            }
+        }
+        let dead = self
+            .log
+            .last()
+            .map(|view| view.dead.clone())
+            .unwrap_or_default();
+        for (number, node) in &mut self.tables.nodes {
+            let id = self.numbers.get(&(*number as u16));
+            if id.is_some_and(|id| dead.contains(id)) {
+                node.flags |= node_flags::DEAD;
+            }
+        }
+    }
+
+    /// The node with this number.
+    pub(crate) fn id_of(&self, number: u32) -> Option<NodeId> {
+        self.numbers.get(&u16::try_from(number).ok()?).copied()
+    }
+
+    /// Index and generation of a pod among the backends of a frontend.
+    pub(crate) fn backend_at(&self, name: &FrontendName, pod: IpAddr) -> Option<(u32, u32)> {
+        let table = self.layout.frontend(name)?;
+        let (number, ..) = table.members().find(|(_, member, _)| member.addr == pod)?;
+        let index = table.value().backends + u32::from(number);
+        Some((index, self.tables.backends.get(&index)?.generation))
     }
 
     fn take(&mut self, step: Step) {
         let tables = &mut self.tables;
         match step {
-            Step::SetConfig(config) => tables.config = config,
+            Step::SetConfig(config) => {
+                let address = node_address(self.family, self.id);
+                tables.config = config;
+                tables.config.flags |= config_flags::LOCATE;
+                tables.config.peer_key = [3, 4];
+                match address {
+                    IpAddr::V4(addr) => [tables.config.tunnel4, ..] = words4(addr),
+                    IpAddr::V6(addr) => tables.config.tunnel6 = words6(addr),
+                }
+            }
             Step::SetNode { name, number, node } => {
-                tables.nodes.insert(u32::from(number), node);
+                let flags = match self.family {
+                    Family::V4 => 0,
+                    Family::V6 => node_flags::IPV6,
+                };
+                let value = maps::Node { flags, ..node };
+                tables.nodes.insert(u32::from(number), value);
+                tables.peer_addrs.insert(node.addr, u32::from(number));
                 if let Some(id) = name.strip_prefix("node-").and_then(|id| id.parse().ok()) {
                     self.numbers.insert(number, id);
                 }
@@ -296,7 +354,8 @@ impl Node {
                 owners.iter_mut().skip(self.depth).for_each(|o| *o = 0);
                 tables.slots.insert(index, Slot::new(owners));
             }
-            Step::SetFrontend { name, frontend } => {
+            Step::SetFrontend { name, mut frontend } => {
+                frontend.changed_at = (tables.clock.get() / 1_000_000_000) as u32;
                 let (port, protocol) = (Be16::new(name.port), name.protocol.number());
                 match name.addr {
                     IpAddr::V4(addr) => {

@@ -93,6 +93,16 @@ pub(crate) fn destination(frame: &[u8]) -> Option<IpAddr> {
     }
 }
 
+/// Address and port of the client whose packet is in a tunnel.
+pub(crate) fn inner_client(frame: &[u8]) -> Option<(IpAddr, u16)> {
+    let outer = read(frame)?;
+    let options = usize::from(outer.payload.first()? & 0x3f) * 4;
+    let ether_type = outer.payload.get(2..4)?;
+    let inner = outer.payload.get(8 + options..)?;
+    let frame = [&[0; 12], ether_type, inner].concat();
+    read(&frame).map(|packet| (packet.source, packet.source_port))
+}
+
 /// The same packet on its way back, empty.
 pub(crate) fn turned(packet: &FrameBuilder) -> FrameBuilder {
     FrameBuilder {

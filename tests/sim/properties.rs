@@ -2,7 +2,6 @@
 
 use std::sync::LazyLock;
 
-use lb_common::abi::ABI_VERSION;
 use lb_userspace::model::cluster::Family;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -10,9 +9,6 @@ use proptest::sample::select;
 use crate::script::{Change, FOR_EVER, GRACE, Task};
 use crate::tally::Tally;
 use crate::world::{Setup, World};
-
-/// Whether the programs find flows of former owners; else the model does it for them.
-pub(crate) const HAS_CHAIN: bool = ABI_VERSION >= 2;
 
 /// Milliseconds for all clients to connect, and after the last change for all to have spoken.
 const SETTLING: u64 = 4_000;
@@ -49,7 +45,6 @@ fn setups() -> impl Strategy<Value = Setup> {
             reuses_ports: false,
             late_copies: 0,
             uneven,
-            finds_flows: true,
             seed,
         },
     )
@@ -130,7 +125,6 @@ fn the_same_seed_gives_the_same_run() {
         reuses_ports: false,
         late_copies: 10,
         uneven: true,
-        finds_flows: true,
         seed: 7,
     };
     let script = [(0, Change::ScaleUp(3)), (500, Change::LoseNode(1))];
@@ -154,7 +148,6 @@ fn a_lost_first_hop_breaks_no_connection() {
         reuses_ports: false,
         late_copies: 0,
         uneven: false,
-        finds_flows: true,
         seed: 11,
     };
     let last = setup.nodes - 1;

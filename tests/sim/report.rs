@@ -6,8 +6,8 @@ use lb_common::maps::Slot;
 use lb_userspace::model::cluster::Family;
 use serde::Serialize;
 
-use crate::chain::Way;
-use crate::properties::{HAS_CHAIN, run};
+use crate::agent::Way;
+use crate::properties::run;
 use crate::script::{Change, FOR_EVER, GRACE};
 use crate::tally::{Place, Tally};
 use crate::world::Setup;
@@ -41,8 +41,6 @@ struct Row {
     excepted: usize,
     pushed: usize,
     located: usize,
-    /// Connections broken where nothing looks for flows of former owners.
-    broken_without: u64,
     #[serde(flatten)]
     tally: Tally,
 }
@@ -168,18 +166,9 @@ fn measure(kind: &Kind, depth: usize, connections: u16) -> Row {
         reuses_ports: false,
         late_copies: 0,
         uneven: kind.uneven,
-        finds_flows: true,
         seed: 1,
     };
     let tally = run(setup, &kind.script, kind.settling);
-    let without = Setup {
-        finds_flows: false,
-        ..setup
-    };
-    let broken_without = match HAS_CHAIN {
-        true => 0,
-        false => run(without, &kind.script, kind.settling).broken,
-    };
     let former = [1, 2, 3].map(|at| tally.at(Place::Former(at)));
     let forgotten = tally.at(Place::Forgotten);
     Row {
@@ -192,7 +181,6 @@ fn measure(kind: &Kind, depth: usize, connections: u16) -> Row {
         excepted: tally.by(Way::Exception),
         pushed: tally.by(Way::Push),
         located: tally.by(Way::Locate),
-        broken_without,
         tally,
     }
 }
@@ -255,7 +243,7 @@ fn table(rows: &[Row]) -> String {
         for (cell, (_, width)) in cells.into_iter().zip(COLUMNS) {
             let _ = write!(text, " {cell:>width$}");
         }
-        let _ = writeln!(text, "  {}", row.broken_without);
+        text.push('\n');
     }
     text
 }
@@ -274,7 +262,7 @@ fn report() {
         .flat_map(|kind| (shallowest..=Slot::DEPTH).map(|depth| measure(kind, depth, connections)))
         .collect();
     let text = match is_json {
-        true => serde_json::json!({ "programs_chain": HAS_CHAIN, "rows": rows }).to_string(),
+        true => serde_json::json!({ "rows": rows }).to_string(),
         false => table(&rows),
     };
     match path {

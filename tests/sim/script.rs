@@ -3,7 +3,7 @@
 use harness::frame::FrameBuilder;
 
 use crate::agent::Message;
-use crate::node::{NodeId, Pace};
+use crate::node::{FlowName, NodeId, Pace};
 use crate::pod::PodId;
 use crate::world::World;
 
@@ -73,6 +73,8 @@ pub(crate) enum Task {
     StartAgent(NodeId),
     /// A message arrives.
     Message(Message),
+    /// An agent forgets that nobody has a flow.
+    Doubt(NodeId, FlowName),
 }
 
 impl World {
@@ -82,6 +84,11 @@ impl World {
             Task::Change(change) => self.change(change),
             Task::Send(packet) => self.send(&packet),
             Task::Message(message) => self.hear(message),
+            Task::Doubt(node, flow) => {
+                if let Some(node) = self.nodes.get_mut(&node) {
+                    node.doubt(&flow);
+                }
+            }
             Task::Ready(pod) => {
                 if let Some(pod) = self.pods.get_mut(&pod) {
                     pod.is_ready = true;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::chain::Way;
+use crate::agent::Way;
 use crate::node::FlowName;
 
 /// Nodes that a packet may visit: the first hop, `c0`'s owner, everyone on a list of three, and, where

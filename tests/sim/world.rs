@@ -49,8 +49,6 @@ pub(crate) struct Setup {
     pub(crate) late_copies: u64,
     /// Agents lag, coalesce and write slowly, each as it happens to.
     pub(crate) uneven: bool,
-    /// Flows of former owners are found, be it by the programs or by the model's own hand.
-    pub(crate) finds_flows: bool,
     pub(crate) seed: u64,
 }
 
@@ -276,10 +274,8 @@ impl World {
         if !planned.is_empty() {
             self.check_agreement();
         }
-        if self.setup.finds_flows {
-            for node in planned {
-                self.push(node);
-            }
+        for node in planned {
+            self.push(node);
         }
         for index in 0..self.clients.len() {
             self.act(index);

@@ -5,17 +5,16 @@ use std::collections::VecDeque;
 use harness::frame::{FrameBuilder, RST, SYN};
 use lb_common::addr::Mac;
 use lb_common::memory::Action;
+use lb_common::outcome::Outcome;
 use lb_userspace::model::cluster::Protocol;
 
 use super::World;
-use crate::agent::Message;
-use crate::chain::{self, List, Next, Way};
+use crate::agent::Way;
 use crate::client::{Client, Heard, Phase};
 use crate::cluster;
 use crate::node::{FlowName, NodeId};
 use crate::packet;
 use crate::pod::PodId;
-use crate::properties::HAS_CHAIN;
 use crate::router;
 use crate::script::Task;
 use crate::tally::{LOOP, MOST_HOPS};
@@ -26,8 +25,8 @@ struct Flight {
     frame: Vec<u8>,
     /// Nodes visited.
     hops: usize,
-    /// What a tunnel would carry beside it.
-    list: Option<List>,
+    /// What led it here from the node before, if not a slot.
+    way: Option<Way>,
 }
 
 impl World {
@@ -50,7 +49,7 @@ impl World {
         let Flight {
             mut frame,
             hops,
-            list,
+            way,
         } = flight;
         let to = Mac(*frame.first_chunk()?);
         if to == router::MAC {
@@ -65,88 +64,49 @@ impl World {
             let what = format!("a packet visits more than {MOST_HOPS} nodes");
             self.tally.violation(what);
         }
-        // A tunnel is ours only from a peer's address.
-        if list.is_some() && !node.is_peer(Mac(*frame.get(6..)?.first_chunk()?)) {
-            return None;
-        }
-        if self.setup.finds_flows
-            && !HAS_CHAIN
-            && let Some(name) = self.name(&frame)
-        {
-            let packet = packet::read(&frame)?;
-            match chain::judge(node, &name, &packet, list.clone()) {
-                Next::Decide => {}
-                Next::To(next, list) => {
-                    return Some(Flight {
-                        list: Some(list),
-                        hops,
-                        frame: addressed(frame, cluster::node_mac(next), cluster::node_mac(id))?,
-                    });
-                }
-                Next::Locate(origin) => {
-                    self.locate(id, origin, name);
-                    return None;
-                }
-            }
-        }
-        let node = self.nodes.get(&id)?;
-        let name = self.name(&frame);
+        let begun = node.count_of(Outcome::ChainBegun);
+        let excepted = node.count_of(Outcome::Excepted);
         let action = node.ingress(&mut frame);
-        let visited = Flight {
-            frame,
-            hops,
-            list: None,
+        let next_way = if node.count_of(Outcome::ChainBegun) > begun {
+            Some(Way::Chain(1))
+        } else if node.count_of(Outcome::Excepted) > excepted {
+            packet::inner_client(&frame).and_then(|client| {
+                let frontend = cluster::frontend(self.setup.family, Protocol::Tcp);
+                node.way(&FlowName { client, frontend })
+            })
+        } else if let Some(Way::Chain(position)) = way {
+            Some(Way::Chain(position + 1))
+        } else {
+            way
         };
+        self.read_events(id);
         match action {
             Action::Drop => None,
-            Action::Transmit => Some(visited),
+            Action::Transmit => Some(Flight {
+                frame,
+                hops,
+                way: next_way,
+            }),
             Action::Pass => {
-                if let Some((name, list)) = name.zip(list) {
-                    self.found(id, name, &list);
-                }
-                self.deliver(id, visited)
+                self.found(&frame, way);
+                self.deliver(id, Flight { frame, hops, way })
             }
         }
     }
 
-    /// A flow was found by its list: `c0`'s owner is told.
-    fn found(&mut self, owner: NodeId, flow: FlowName, list: &List) {
-        if let Some(client) = self.by_name.get(&flow).map(|index| &self.clients[*index])
-            && client.is_tcp()
-        {
-            let connection = (flow, client.pod_sequence);
-            self.tally
-                .ways
-                .entry(connection)
-                .or_default()
-                .insert(list.way);
-        }
-        let has_agent = self.nodes.get(&owner).is_some_and(|node| node.has_agent);
-        if matches!(list.way, Way::Chain(_)) && has_agent && list.origin != owner {
-            let way = Way::Exception;
-            self.tell(Message::Found {
-                to: list.origin,
-                flow,
-                owner,
-                way,
-            });
-        }
-    }
-
-    /// The flow of a frame from a client to the VIP.
-    fn name(&self, frame: &[u8]) -> Option<FlowName> {
-        let packet = packet::read(frame)?;
-        let protocol = match packet.tcp {
-            Some(_) => Protocol::Tcp,
-            None => Protocol::Udp,
+    /// A packet was passed to a kernel: how did it come?
+    fn found(&mut self, frame: &[u8], way: Option<Way>) {
+        let Some((packet, way)) = packet::read(frame).zip(way) else {
+            return;
         };
-        let frontend = cluster::frontend(self.setup.family, protocol);
-        let is_ours =
-            packet.destination == frontend.addr && packet.destination_port == frontend.port;
-        is_ours.then_some(FlowName {
+        let name = FlowName {
             client: (packet.source, packet.source_port),
-            frontend,
-        })
+            frontend: cluster::frontend(self.setup.family, Protocol::Tcp),
+        };
+        if let Some(index) = self.by_name.get(&name).filter(|_| packet.tcp.is_some()) {
+            let connection = (name, self.clients[*index].pod_sequence);
+            self.tally.ways.entry(connection).or_default().insert(way);
+        }
     }
 
     /// The kernel of a node gets a frame: it is for a pod, or to be routed. What a pod answers leaves by
@@ -184,7 +144,7 @@ impl World {
         Some(Flight {
             frame,
             hops: 0,
-            list: None,
+            way: None,
         })
     }
 
@@ -229,7 +189,7 @@ impl World {
         Some(Flight {
             frame: addressed(frame, cluster::node_mac(next), router::MAC)?,
             hops,
-            list: None,
+            way: None,
         })
     }
 
