@@ -252,11 +252,21 @@ impl Node {
         let (plan, next) = self.layout.plan(&intent.dataplane, &segment, settings);
         assert!(plan.refused.is_empty(), "{:?}", plan.refused);
         self.layout = next;
+        if plan
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::SetSlot { .. }))
+        {
+            self.note_change();
+        }
         self.pending.extend(plan.steps);
         self.log.push(view);
     }
 
     fn take_steps(&mut self, limit: usize) {
+        if self.pending.is_empty() {
+            return;
+        }
         let limit = if limit == 0 { usize::MAX } else { limit };
         for _ in 0..limit {
             let Some(step) = self.pending.pop_front() else {
@@ -266,6 +276,16 @@ impl Node {
         }
         if self.pending.is_empty() {
             self.finish();
+        }
+    }
+
+    /// Writes when slots changed their owners, which no step says yet.
+    fn note_change(&mut self) {
+        let now = (self.tables.clock.get() / 1_000_000_000) as u32;
+        let tables = &mut self.tables;
+        let frontends4 = tables.frontends4.values_mut();
+        for frontend in frontends4.chain(tables.frontends6.values_mut()) {
+            frontend.changed_at = now;
         }
     }
 

@@ -95,10 +95,15 @@ pub(crate) fn destination(frame: &[u8]) -> Option<IpAddr> {
 
 /// Address and port of the client whose packet is in a tunnel.
 pub(crate) fn inner_client(frame: &[u8]) -> Option<(IpAddr, u16)> {
-    let outer = read(frame)?;
-    let options = usize::from(outer.payload.first()? & 0x3f) * 4;
-    let ether_type = outer.payload.get(2..4)?;
-    let inner = outer.payload.get(8 + options..)?;
+    // The tunnel's own checksum is not judged: over IPv4 it may be left out.
+    let header = match *frame.get(12..14)? {
+        [0x86, 0xdd] => 40,
+        _ => 20,
+    };
+    let geneve = frame.get(14 + header + 8..)?;
+    let options = usize::from(geneve.first()? & 0x3f) * 4;
+    let ether_type = geneve.get(2..4)?;
+    let inner = geneve.get(8 + options..)?;
     let frame = [&[0; 12], ether_type, inner].concat();
     read(&frame).map(|packet| (packet.source, packet.source_port))
 }
