@@ -112,6 +112,11 @@ impl World {
     /// The kernel of a node gets a frame: it is for a pod, or to be routed. What a pod answers leaves by
     /// the egress program.
     fn deliver(&mut self, node: NodeId, flight: Flight) -> Option<Flight> {
+        // A tunnel that is not ours, since its sender is not known yet.
+        let own = cluster::node_address(self.setup.family, node);
+        if packet::destination(&flight.frame) == Some(own) {
+            return None;
+        }
         let Some(packet) = packet::read(&flight.frame) else {
             let what = format!(
                 "node {node} passes what nobody can read: {:02x?}",
