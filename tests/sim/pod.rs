@@ -128,7 +128,7 @@ impl Pod {
             None => {
                 self.opened = self.opened.wrapping_add(1);
                 // Far enough apart that no connection's numbers reach the next one's.
-                u32::from(self.id) << 20 | u32::from(self.opened & 0xff) * SEQUENCES
+                (u32::from(self.id) << 20) | (u32::from(self.opened & 0xff) * SEQUENCES)
             }
         };
         let connection = Connection {

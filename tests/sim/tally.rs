@@ -7,9 +7,9 @@ use serde::Serialize;
 use crate::agent::Way;
 use crate::node::FlowName;
 
-/// Nodes that a packet may visit: the first hop, `c0`'s owner, everyone on a list of three, and, where
-/// nobody has it and it may be a new flow, `c0`'s owner again.
-pub(crate) const MOST_HOPS: usize = 6;
+/// Nodes that a packet may visit: the first hop, where a table that lags may lead it, `c0`'s owner,
+/// everyone on a list of three, and, if it begins a flow that nobody has, `c0`'s owner again.
+pub(crate) const MOST_HOPS: usize = 7;
 
 /// Visits after which a packet is said to loop.
 pub(crate) const LOOP: usize = 64;

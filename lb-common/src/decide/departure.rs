@@ -1,8 +1,8 @@
 //! The way to another node through a tunnel.
 
 use crate::addr::{AddrWords, Be16, Be32};
-use crate::decide::service::Request;
 use crate::decide::resume::{with_v4, with_v6};
+use crate::decide::service::Request;
 use crate::decide::{Encapsulation, FamilyTables, Packet, Tables, Verdict};
 use crate::drop::DropReason;
 use crate::family::Family;

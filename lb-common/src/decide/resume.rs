@@ -172,9 +172,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         let current = self
             .candidate(slot.current())
             .map(|(_, backend)| backend.node);
-        if is_led
-            && let Some(node @ 1..) = current
-        {
+        if is_led && let Some(node @ 1..) = current {
             tables.count(Outcome::Tunnelled);
             tour.next = u32::from(node);
             return Verdict::Depart;
