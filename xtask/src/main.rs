@@ -19,6 +19,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 mod build;
 mod check;
 mod demo;
+mod model;
 mod setup;
 mod sh;
 mod suites;
@@ -36,6 +37,7 @@ mod verify;
         cargo xtask test                 everything that can be tested on this machine\n  \
         cargo xtask test prog netns      these suites only\n  \
         cargo xtask build --release      target/release/torline, kernel programs inside\n  \
+        cargo xtask model                what it takes to keep connections, by kind of change\n  \
         cargo xtask setup --check        what this machine lacks, and why it is wanted\n\n\
         Exit codes: 0 done, 1 something failed, 2 usage or environment."
 )]
@@ -58,6 +60,8 @@ enum Verb {
     Demo(demo::Args),
     /// Load the programs into this kernel and print what they cost.
     Verify(verify::Args),
+    /// Show in a model what each kind of change does to connections; needs no root.
+    Model(model::Args),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => suites::main(&args),
         Verb::Demo(args) => demo::main(&args),
         Verb::Verify(args) => verify::main(&args),
+        Verb::Model(args) => model::main(&args),
     };
     match outcome {
         Ok(code) => code,
