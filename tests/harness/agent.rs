@@ -135,6 +135,14 @@ impl Agent {
         Ok(())
     }
 
+    /// Ends it with SIGKILL.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
     /// Lets it run on when this process ends.
     pub fn keep(self) {
         self.process.keep();

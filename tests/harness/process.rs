@@ -62,6 +62,16 @@ impl Process {
         })
     }
 
+    /// Ends it with SIGKILL and waits for the end.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Lets it run on when this process ends.
     pub fn keep(mut self) {
         self.kept = true;

@@ -57,6 +57,7 @@ pub(crate) fn five_services() -> Vec<Service> {
         name,
         addresses: addresses.to_vec(),
         ports: ports.to_vec(),
+        forwarding: None,
     };
     vec![
         service("v4-tcp", &[V4_TCP], &[HTTP]),
@@ -73,6 +74,7 @@ pub(crate) fn web(addresses: [IpAddr; 2]) -> Vec<Service> {
         name: "web",
         addresses: addresses.to_vec(),
         ports: vec![HTTP],
+        forwarding: None,
     }]
 }
 
