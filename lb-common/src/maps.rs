@@ -184,8 +184,8 @@ pub struct Backend {
     pub generation: u32,
     /// `backend_flags`; 0 is an element nobody uses.
     pub flags: u32,
-    /// Zero.
-    pub zero: u32,
+    /// Id of the frontend it serves: a restarted agent reads its tables back from the maps.
+    pub frontend: u32,
 }
 
 /// Bits of [`Backend::flags`].

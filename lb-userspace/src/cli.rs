@@ -11,14 +11,18 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::daemon::{KernelVips, Settings, Source};
-use crate::datapath::loader::AttachChoice;
+use crate::datapath::attach::{AttachChoice, TcOrder};
 use crate::telemetry::{self, Format};
 
+mod detach;
 mod dry_run;
 mod status;
 
 /// Where the agent listens for the command line.
 const DEFAULT_SOCKET: &str = "/run/torline/torline.sock";
+
+/// Where maps and links are pinned.
+const DEFAULT_PIN: &str = "/sys/fs/bpf/torline";
 
 /// The usage error that clap has no words for, and every trouble with the environment.
 const ENVIRONMENT: u8 = 2;
@@ -45,6 +49,8 @@ enum Command {
     Run(Run),
     /// Show what the agent of this node does.
     Status(Status),
+    /// Take the data plane of this node down: programs, links and maps that an agent left behind.
+    Detach(Detach),
 }
 
 #[derive(Args, Debug)]
@@ -74,6 +80,13 @@ struct Run {
     #[arg(long, value_name = "N", default_value_t = Settings::DEFAULT_SLOTS,
           value_parser = clap::value_parser!(u32).range(1024..=1 << 28))]
     slots: u32,
+    /// Directory in a BPF file system where maps and links are pinned, so that the data plane outlives
+    /// the agent; `none` to have it end with the agent.
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_PIN)]
+    pin: PathBuf,
+    /// Where the program for replies stands among the tc programs of others on an interface.
+    #[arg(long, value_name = "ORDER", default_value = "last", value_parser = order_parser())]
+    tc_order: TcOrder,
     /// Socket for `torline status`.
     #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
     socket: PathBuf,
@@ -86,6 +99,16 @@ struct Run {
     /// How log lines are written.
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = format_parser())]
     log_format: Format,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  torline detach
+      After the agent was stopped: ends the connections that still go through this node.")]
+struct Detach {
+    /// Directory of the pins, as `torline run` was given it.
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_PIN)]
+    pin: PathBuf,
 }
 
 #[derive(Args, Debug)]
@@ -102,6 +125,7 @@ struct Status {
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(arguments) => run(arguments),
+        Command::Detach(arguments) => detach::detach(&arguments.pin),
         Command::Status(arguments) => status::show(&arguments.socket, arguments.json),
     };
     match outcome {
@@ -124,6 +148,8 @@ fn run(arguments: Run) -> anyhow::Result<()> {
         attach: arguments.attach,
         kernel_vips: arguments.kernel_vips,
         slots: arguments.slots,
+        pin: Some(arguments.pin).filter(|path| path.as_os_str() != "none"),
+        tc_order: arguments.tc_order,
         socket: arguments.socket,
         health_port: arguments.health_port,
     };
@@ -165,6 +191,13 @@ fn kernel_vips_parser() -> impl TypedValueParser<Value = KernelVips> {
     })
 }
 
+fn order_parser() -> impl TypedValueParser<Value = TcOrder> {
+    PossibleValuesParser::new(["first", "last"]).map(|text| match text.as_str() {
+        "first" => TcOrder::First,
+        _ => TcOrder::Last,
+    })
+}
+
 fn format_parser() -> impl TypedValueParser<Value = Format> {
     PossibleValuesParser::new(["text", "json"]).map(|text| match text.as_str() {
         "json" => Format::Json,
@@ -198,6 +231,8 @@ mod tests {
         assert_eq!(run.kernel_vips, KernelVips::Auto);
         assert_eq!(run.socket, PathBuf::from(DEFAULT_SOCKET));
         assert_eq!(run.health_port, 17472);
+        assert_eq!(run.pin, PathBuf::from(DEFAULT_PIN));
+        assert_eq!(run.tc_order, TcOrder::Last);
         assert!(!run.dry_run);
         assert!(parse("run --node a --interface eth0").is_err());
     }

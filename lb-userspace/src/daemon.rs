@@ -2,7 +2,8 @@
 //!
 //! Start: everything that can be refused is refused before a packet is touched, in the order in which a
 //! person would want to hear it. Stop: the first signal withdraws the routes and closes the sessions, so
-//! that routers send elsewhere, and then takes the programs off; a second signal exits at once.
+//! that routers send elsewhere; a second signal exits at once. The programs go on with what is pinned, so
+//! that open connections do not notice; without pins they are taken off.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,7 +16,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::datapath::loader::{self, AttachChoice};
+use crate::datapath::attach::{AttachChoice, AttachMode, Present, TcOrder};
+use crate::datapath::loader::{self, Options};
+use crate::datapath::pins::Pins;
 use crate::datapath::{object, privilege};
 use crate::k8s::directory::watch::Watch;
 use crate::model::intent::{Finding, Intent};
@@ -28,7 +31,7 @@ use crate::tasks::neighbor::{self, Neighbor};
 use crate::tasks::report::Report;
 use crate::tasks::sessions::Sessions;
 use crate::tasks::source::{Snapshot, Source as WatchedSource};
-use crate::tasks::{admin, health, sweep};
+use crate::tasks::{admin, health, heartbeat, sweep};
 use crate::telemetry::chain;
 
 /// Where objects come from.
@@ -83,6 +86,10 @@ pub struct Settings {
     pub kernel_vips: KernelVips,
     /// Elements of the slot array.
     pub slots: u32,
+    /// Where maps and links are pinned; without, the data plane ends with the agent.
+    pub pin: Option<PathBuf>,
+    /// Where the egress program stands among others.
+    pub tc_order: TcOrder,
     /// Socket of the admin API.
     pub socket: PathBuf,
     /// Loopback port of the health checks; 0 for none.
@@ -183,13 +190,24 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let object = object::embedded().context(
         "this binary was built without its kernel programs; build it with `cargo xtask build`",
     )?;
-    let mut loaded = loader::load(object, settings.slots)?;
-    let attached = loaded.attachment.attach_ingress(
+    let options = Options {
+        slots: settings.slots,
+        pins: settings.pin.as_deref().map(Pins::open).transpose()?,
+        order: settings.tc_order,
+    };
+    let mut loaded = loader::load(object, options)?;
+    let attached = match loaded.attachment.attach_ingress(
         &link.name,
         link.index,
         settings.attach,
-        link.xdp_program,
-    )?;
+        link.xdp.map(present),
+    ) {
+        Ok(attached) => attached,
+        Err(error) => {
+            loaded.attachment.abandon();
+            return Err(error.into());
+        }
+    };
     if let Some(reason) = &attached.fallback {
         warn!(
             "{}; running in generic mode, which is several times slower",
@@ -201,6 +219,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         ifindex = link.index,
         mode = %attached.mode,
         program = attached.program,
+        replaces = attached.replaces,
         "attached"
     );
 
@@ -224,10 +243,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         counters: loaded.counters,
         map_bytes: loaded.map_bytes,
     };
+    let heart = loaded.tables.heart();
     let datapath = Datapath::new(
         loaded.tables,
         loaded.attachment,
-        Layout::new(loaded.capacity),
+        loaded.capacity,
         settings.layout(),
         settings.attach,
         (attached, link.index),
@@ -254,6 +274,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         egress_out,
     ));
     tasks.spawn(datapath.run(inputs, programmed_out));
+    tasks.spawn(heartbeat::run(heart));
     tasks.spawn(sweep::run(loaded.flows));
     tasks.spawn(admin::run(listener, Arc::new(report)));
     if let Some(health) = health {
@@ -272,10 +293,26 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         _ = sessions => {}
         () = signals.next() => warn!("second signal: peers are not told"),
     }
-    // The programs go with the task that owns them.
+    // The programs go with the task that owns them, unless they are pinned.
     tasks.shutdown().await;
-    info!("stopped");
+    match &settings.pin {
+        Some(pin) => {
+            info!(pin = %pin.display(), "stopped; the programs go on: `torline detach` ends them")
+        }
+        None => info!("stopped"),
+    }
     outcome
+}
+
+fn present(xdp: netlink::XdpProgram) -> Present {
+    Present {
+        id: xdp.id,
+        mode: if xdp.is_generic {
+            AttachMode::Generic
+        } else {
+            AttachMode::Native
+        },
+    }
 }
 
 /// The signals that stop the agent.

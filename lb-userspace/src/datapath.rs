@@ -1,8 +1,10 @@
 //! The programs in the kernel: load, attach, write maps, read them back.
 //!
 //! - `object`: the bytes of the programs, embedded in the agent.
-//! - `loader`: loads them, attaches the ingress program and, as interfaces come and go, the egress one.
+//! - `loader`: loads them. `attach`: attaches the ingress program and, as interfaces come and go, the
+//!   egress one. `pins`: keeps maps and links in bpffs, so that they outlive the agent.
 //! - `apply`: runs the steps that `plan` made. `handle`: the maps it writes. `slots`: the mapped slot array.
+//! - `dump`: reads those maps back after a restart, `batch` whole arrays at once. `heart`: the heartbeat.
 //! - `counters`: reads packets and drops. `sweep`: removes flows that ended. `memory`: what the maps cost.
 //! - `privilege`: what must be granted first. `pod`: lets a `zerocopy` type be a map key or value.
 //!
@@ -11,11 +13,16 @@
 //! given; callers on an async runtime account for that.
 
 pub mod apply;
+pub mod attach;
+mod batch;
 pub mod counters;
+mod dump;
 pub mod handle;
+pub mod heart;
 pub mod loader;
 mod memory;
 pub mod object;
+pub mod pins;
 mod pod;
 pub mod privilege;
 pub mod slots;

@@ -22,6 +22,7 @@ pub mod bgp;
 pub mod control;
 pub mod datapath;
 pub mod health;
+pub mod heartbeat;
 pub mod neighbor;
 pub mod report;
 pub mod sessions;

@@ -1,179 +1,18 @@
 //! The agent as an operator meets it: started, asked, fed good and bad files,
 //! stopped.
 //!
-//! Each test has a namespace with one veth pair, `eth0` and `wire`, and nothing at the far end.
+//! - `bench`: a namespace with one veth pair, `eth0` and `wire`, and nothing at the far end.
+//! - `life`: what outlives the agent, and what does not, under traffic.
+
+mod bench;
+mod life;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use harness::agent::binary;
-use harness::netns::Netns;
-use harness::process::Process;
-use harness::wait;
 use lb_userspace::model::status::Status;
 use nix::sys::signal::Signal;
-use tempfile::TempDir;
 
-/// Longest wait for anything that takes milliseconds on an idle machine.
-const LIMIT: Duration = Duration::from_secs(20);
-
-const CLUSTER: &str = "\
-apiVersion: metallb.io/v1beta1
-kind: IPAddressPool
-metadata: {name: public, namespace: metallb-system}
-spec:
-  addresses: [203.0.113.10-203.0.113.20]
----
-apiVersion: metallb.io/v1beta1
-kind: L2Advertisement
-metadata: {name: all, namespace: metallb-system}
-spec: {}
----
-apiVersion: v1
-kind: Node
-metadata: {name: node-a}
-status:
-  addresses: [{type: InternalIP, address: 192.0.2.11}]
-  conditions: [{type: Ready, status: \"True\"}]
----
-apiVersion: v1
-kind: Node
-metadata: {name: node-b}
-status:
-  addresses: [{type: InternalIP, address: 192.0.2.12}]
-  conditions: [{type: Ready, status: \"True\"}]
-";
-
-const SERVICE: &str = "\
-apiVersion: v1
-kind: Service
-metadata: {name: web, namespace: default}
-spec:
-  type: LoadBalancer
-  ipFamilyPolicy: SingleStack
-  ipFamilies: [IPv4]
-  selector: {app: web}
-  ports: [{name: http, protocol: TCP, port: 80, targetPort: 8080}]
-";
-
-/// An EndpointSlice with this many pods, on the two nodes in turn.
-fn endpoints(pods: u8) -> String {
-    let endpoints: String = (1..=pods)
-        .map(|pod| {
-            let node = if pod % 2 == 1 { "node-a" } else { "node-b" };
-            format!(
-                "- {{addresses: [10.0.0.{pod}], nodeName: {node}, conditions: {{ready: true}}}}\n"
-            )
-        })
-        .collect();
-    format!(
-        "apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: web-1, namespace: default, labels: {{kubernetes.io/service-name: web}}}}
-addressType: IPv4
-ports: [{{name: http, protocol: TCP, port: 8080}}]
-endpoints:
-{endpoints}"
-    )
-}
-
-/// A namespace with an interface, and a directory with a Service of two pods.
-struct Bench {
-    netns: Netns,
-    dir: TempDir,
-}
-
-impl Bench {
-    fn new(role: &str) -> Result<Self> {
-        let netns = Netns::new(role)?;
-        netns.ip("link add eth0 type veth peer name wire
-             address add 192.0.2.11/24 dev eth0
-             link set eth0 up
-             link set wire up")?;
-        let bench = Self {
-            netns,
-            dir: tempfile::tempdir()?,
-        };
-        fs::create_dir(bench.source())?;
-        bench.write("cluster.yaml", CLUSTER)?;
-        bench.write("service.yaml", SERVICE)?;
-        bench.write("endpoints.yaml", &endpoints(2))?;
-        Ok(bench)
-    }
-
-    fn source(&self) -> PathBuf {
-        self.dir.path().join("source")
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.path().join("torline.sock")
-    }
-
-    fn write(&self, file: &str, text: &str) -> Result<()> {
-        Ok(fs::write(self.source().join(file), text)?)
-    }
-
-    fn command(&self, interface: &str) -> Result<Command> {
-        self.command_on(interface, &self.socket())
-    }
-
-    fn command_on(&self, interface: &str, socket: &Path) -> Result<Command> {
-        let mut command = Command::new(binary()?);
-        command
-            .args(["run", "--node", "node-a", "--interface", interface])
-            .args(["--kernel-vips", "no", "--slots", "65536", "--source"])
-            .arg(format!("dir:{}", self.source().display()))
-            .arg("--socket")
-            .arg(socket);
-        Ok(command)
-    }
-
-    /// Starts the agent and waits until it is in sync.
-    fn start(&self) -> Result<Process> {
-        let log = self.dir.path().join("log");
-        let agent = Process::start(&self.netns, &mut self.command("eth0")?, &log)?;
-        self.wait_for("the agent to be in sync", |status| status.in_sync)
-            .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
-        Ok(agent)
-    }
-
-    /// Runs an agent that is to end by itself.
-    fn run(&self, mut command: Command) -> Result<Output> {
-        command.stdout(std::process::Stdio::piped());
-        command.stderr(std::process::Stdio::piped());
-        Ok(self.netns.start(&mut command)?.wait_with_output()?)
-    }
-
-    fn status(&self) -> Result<Status> {
-        let output = Command::new(binary()?)
-            .args(["status", "--json", "--socket"])
-            .arg(self.socket())
-            .output()?;
-        ensure!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(serde_json::from_slice(&output.stdout)?)
-    }
-
-    fn wait_for(&self, what: &str, wanted: impl Fn(&Status) -> bool) -> Result<Status> {
-        wait::until(what, LIMIT, || {
-            let status = self.status()?;
-            if !wanted(&status) {
-                bail!("{status:#?}");
-            }
-            Ok(status)
-        })
-    }
-
-    fn link(&self) -> Result<String> {
-        self.netns.run(["ip", "-details", "link", "show", "eth0"])
-    }
-}
+use crate::bench::{Bench, LIMIT, SERVICE, endpoints, refused};
 
 /// Number of slots that each backend owns.
 fn shares(status: &Status) -> Vec<u32> {
@@ -183,15 +22,10 @@ fn shares(status: &Status) -> Vec<u32> {
         .collect()
 }
 
-fn refused(output: &Output) -> String {
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
 #[test]
 fn the_agent_follows_its_directory_and_leaves_nothing_behind() {
     let bench = Bench::new("agent-life").unwrap();
-    let agent = bench.start().unwrap();
+    let agent = bench.start_with(&["--pin", "none"]).unwrap();
 
     let status = bench.status().unwrap();
     assert_eq!(status.attach.mode, "native");
@@ -266,14 +100,18 @@ fn a_program_of_somebody_else_is_named_and_stays() {
 
     let socket = bench.dir.path().join("second.sock");
     let mut second = bench.command_on("eth0", &socket).unwrap();
-    second.args(["--health-port", "0"]);
+    second.args(["--health-port", "0", "--pin", "/sys/fs/bpf/other"]);
     let message = refused(&bench.run(second).unwrap());
     assert!(
         message.contains("already carries the XDP program"),
         "{message}"
     );
-    assert!(message.contains("torline"), "{message}");
+    assert!(
+        message.contains("nothing in /sys/fs/bpf/other holds it"),
+        "{message}"
+    );
     assert_eq!(bench.link().unwrap(), before);
+    assert_eq!(bench.pins("other"), None, "what was pinned is removed");
     drop(first);
 }
 

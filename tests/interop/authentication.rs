@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use lb_userspace::model::intent::RouteAttributes;
+use lb_userspace::model::password::Password;
 use lb_userspace::model::session_status::SessionState;
 
 use crate::lab::{EBGP, Lab, NODE_V6, TOR_V4, TOR_V6, intent};
@@ -13,7 +14,7 @@ fn the_right_password_connects_over_both_families() -> Result<()> {
         lab.start_bird_at(tor, node, &format!("password \"s3cret\"; {EBGP}"))?;
         let mut intent = intent();
         intent.config.peer_address = tor;
-        intent.config.password = Some("s3cret".to_owned());
+        intent.config.password = Some(Password::new("s3cret"));
         intent
             .routes
             .insert("203.0.113.1/32".parse()?, RouteAttributes::default());
@@ -28,7 +29,7 @@ fn a_wrong_password_never_connects_and_is_hinted_at_until_it_is_right() -> Resul
     let mut lab = Lab::new()?;
     lab.start_bird(&format!("password \"s3cret\"; {EBGP}"))?;
     let mut wrong = intent();
-    wrong.config.password = Some("guess".to_owned());
+    wrong.config.password = Some(Password::new("guess"));
     let speaker = lab.speak(wrong)?;
     let status = speaker.await_error("no answer; is it reachable")?;
     ensure!(
@@ -38,7 +39,7 @@ fn a_wrong_password_never_connects_and_is_hinted_at_until_it_is_right() -> Resul
     );
     ensure!(status.state != SessionState::Established);
 
-    speaker.change(|intent| intent.config.password = Some("s3cret".to_owned()));
+    speaker.change(|intent| intent.config.password = Some(Password::new("s3cret")));
     speaker.await_state(SessionState::Established)?;
     Ok(())
 }

@@ -134,7 +134,7 @@ impl World {
             node: u16::from(port == REMOTE),
             generation: 7,
             flags: backend_flags::IN_USE,
-            zero: 0,
+            frontend: id,
         };
         for slot in 0..4 {
             self.set_slot(frontend.slots + slot, Slot::new([1, 0, 0, 0]));

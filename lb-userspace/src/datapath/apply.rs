@@ -2,8 +2,7 @@
 
 use std::error::Error;
 
-use lb_common::maps::Config;
-
+use crate::plan::layout::Dump;
 use crate::plan::step::Step;
 
 /// What steps are run against: the kernel's maps, or a collection in a test.
@@ -16,6 +15,12 @@ pub trait Tables {
     /// # Errors
     /// The step was not run; the tables are as before.
     fn run(&mut self, step: &Step) -> Result<(), Self::Error>;
+
+    /// Reads everything that steps write.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    fn dump(&self) -> Result<Dump, Self::Error>;
 }
 
 /// A step failed, and so neither it nor what follows was run.
@@ -31,64 +36,33 @@ pub struct ApplyError<E: Error + 'static> {
     pub source: E,
 }
 
-/// Tables, and the configuration they hold.
-#[derive(Debug)]
-pub struct Applier<T> {
-    tables: T,
-    config: Option<Config>,
-}
-
-impl<T: Tables> Applier<T> {
-    /// Of tables without a configuration.
-    pub fn new(tables: T) -> Self {
-        Self {
-            tables,
-            config: None,
+/// Runs steps. `heartbeat` is `CLOCK_MONOTONIC` in nanoseconds.
+///
+/// # Errors
+/// A step failed. What follows it relies on it, so nothing else was run.
+pub fn run<T: Tables>(
+    tables: &mut T,
+    mut steps: Vec<Step>,
+    heartbeat: u64,
+) -> Result<(), ApplyError<T::Error>> {
+    for (index, step) in steps.iter_mut().enumerate() {
+        if let Step::SetConfig(config) = step {
+            config.heartbeat = heartbeat;
+        }
+        if let Err(source) = tables.run(step) {
+            return Err(ApplyError {
+                step: step.to_string(),
+                remaining: steps.split_off(index),
+                source,
+            });
         }
     }
-
-    /// Runs steps. `heartbeat` is `CLOCK_MONOTONIC` in nanoseconds.
-    ///
-    /// # Errors
-    /// A step failed. What follows it relies on it, so nothing else was run.
-    pub fn run(
-        &mut self,
-        mut steps: Vec<Step>,
-        heartbeat: u64,
-    ) -> Result<(), ApplyError<T::Error>> {
-        for (index, step) in steps.iter_mut().enumerate() {
-            if let Step::SetConfig(config) = step {
-                config.heartbeat = heartbeat;
-            }
-            if let Err(source) = self.tables.run(step) {
-                return Err(ApplyError {
-                    step: step.to_string(),
-                    remaining: steps.split_off(index),
-                    source,
-                });
-            }
-            if let Step::SetConfig(config) = step {
-                self.config = Some(*config);
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells the programs that the agent lives. Before the first configuration there is nothing to tell.
-    ///
-    /// # Errors
-    /// The configuration could not be written.
-    pub fn beat(&mut self, heartbeat: u64) -> Result<(), ApplyError<T::Error>> {
-        match self.config {
-            Some(config) => self.run(vec![Step::SetConfig(config)], heartbeat),
-            None => Ok(()),
-        }
-    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use lb_common::maps::Slot;
+    use lb_common::maps::{Config, Slot};
 
     use super::*;
 
@@ -115,6 +89,10 @@ mod tests {
                 }
             }
         }
+
+        fn dump(&self) -> Result<Dump, Refused> {
+            Ok(Dump::default())
+        }
     }
 
     fn slot(index: u32) -> Step {
@@ -126,44 +104,37 @@ mod tests {
 
     #[test]
     fn steps_run_in_their_order() {
-        let mut applier = Applier::new(Journal::default());
-        applier.run(vec![slot(3), slot(1), slot(2)], 0).unwrap();
-        assert_eq!(applier.tables.done, [slot(3), slot(1), slot(2)]);
+        let mut journal = Journal::default();
+        run(&mut journal, vec![slot(3), slot(1), slot(2)], 0).unwrap();
+        assert_eq!(journal.done, [slot(3), slot(1), slot(2)]);
     }
 
     #[test]
     fn nothing_runs_past_a_step_that_fails() {
-        let mut applier = Applier::new(Journal {
+        let mut journal = Journal {
             refuses_slot: Some(1),
             ..Journal::default()
-        });
-        let error = applier.run(vec![slot(0), slot(1), slot(2)], 0).unwrap_err();
+        };
+        let error = run(&mut journal, vec![slot(0), slot(1), slot(2)], 0).unwrap_err();
         assert_eq!(error.to_string(), "failed to write slot 1: [1, 0, 0, 0]");
-        assert_eq!(applier.tables.done, [slot(0)]);
+        assert_eq!(journal.done, [slot(0)]);
 
-        applier.tables.refuses_slot = None;
-        applier.run(error.remaining, 0).unwrap();
-        assert_eq!(applier.tables.done, [slot(0), slot(1), slot(2)]);
+        journal.refuses_slot = None;
+        run(&mut journal, error.remaining, 0).unwrap();
+        assert_eq!(journal.done, [slot(0), slot(1), slot(2)]);
     }
 
     #[test]
-    fn the_heartbeat_goes_into_every_configuration_and_repeats_the_last() {
-        let mut applier = Applier::new(Journal::default());
-        applier.beat(5).unwrap();
-        assert!(applier.tables.done.is_empty());
-
-        let config = Config {
-            ifindex: 7,
-            ..Config::default()
-        };
-        applier.run(vec![Step::SetConfig(config)], 10).unwrap();
-        applier.beat(20).unwrap();
-        let written = |heartbeat| {
-            Step::SetConfig(Config {
+    fn the_heartbeat_goes_into_every_configuration() {
+        let mut journal = Journal::default();
+        let set = |heartbeat| {
+            Step::SetConfig(Box::new(Config {
                 heartbeat,
-                ..config
-            })
+                ifindex: 7,
+                ..Config::default()
+            }))
         };
-        assert_eq!(applier.tables.done, [written(10), written(20)]);
+        run(&mut journal, vec![set(0)], 10).unwrap();
+        assert_eq!(journal.done, [set(10)]);
     }
 }

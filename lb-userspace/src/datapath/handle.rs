@@ -1,18 +1,23 @@
 //! The maps that steps write, typed.
 
+use std::io;
 use std::net::IpAddr;
 
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::util::nr_cpus;
 use lb_common::abi::map;
 use lb_common::addr::{AddrWords, Be16, Be32, Mac, words6};
-use lb_common::maps::{Backend, Config, Frontend, FrontendKey4, FrontendKey6, MacKey, Node, Vip};
+use lb_common::maps::{
+    Backend, Frontend, FrontendKey4, FrontendKey6, FrontendStats, MacKey, Node, Vip,
+};
 
 use super::apply::Tables;
+use super::heart::Heart;
 use super::pod::Pod;
 use super::slots::SlotArray;
 use crate::model::intent::FrontendName;
-use crate::plan::layout::Capacity;
+use crate::plan::layout::{Capacity, Dump};
 use crate::plan::step::Step;
 
 /// Why a map of the object cannot be used.
@@ -32,35 +37,49 @@ pub enum HandleError {
         #[source]
         source: MapError,
     },
+    /// The number of CPUs cannot be told.
+    #[error("failed to tell the number of CPUs")]
+    Cpus(#[source] io::Error),
     /// The slot array cannot be mapped.
     #[error("failed to map {}", map::SLOTS)]
-    Slots(#[source] std::io::Error),
+    Slots(#[source] io::Error),
 }
 
-/// Why a write to a map failed.
+/// Why a map could not be written or read.
 #[derive(Debug, thiserror::Error)]
-pub enum WriteError {
+pub enum TableError {
     /// The kernel refused it.
     #[error(transparent)]
     Map(#[from] MapError),
     /// There is no such slot.
     #[error("slot {0} is beyond the array")]
     NoSuchSlot(u32),
+    /// The number of CPUs changed.
+    #[error("failed to tell the number of CPUs")]
+    Cpus(#[source] io::Error),
+    /// An array cannot be read.
+    #[error("failed to read {0}")]
+    Read(&'static str, #[source] io::Error),
 }
 
 /// Every map that a [`Step`] writes.
 pub struct KernelTables {
-    config: Array<MapData, Pod<Config>>,
-    frontends4: HashMap<MapData, Pod<FrontendKey4>, Pod<Frontend>>,
-    frontends6: HashMap<MapData, Pod<FrontendKey6>, Pod<Frontend>>,
-    slots: SlotArray,
-    /// Not needed for writing, but whoever inspects or pins the maps finds it among the agent's.
+    pub(super) heart: Heart,
+    pub(super) frontends4: HashMap<MapData, Pod<FrontendKey4>, Pod<Frontend>>,
+    pub(super) frontends6: HashMap<MapData, Pod<FrontendKey6>, Pod<Frontend>>,
+    pub(super) slots: SlotArray,
+    /// Not needed for writing, but whoever inspects the maps finds it among the agent's.
     _slots: MapData,
     backends: Array<MapData, Pod<Backend>>,
     nodes: Array<MapData, Pod<Node>>,
-    peer_macs: HashMap<MapData, Pod<MacKey>, u32>,
-    vips4: HashMap<MapData, Pod<Be32>, Pod<Vip>>,
-    vips6: HashMap<MapData, Pod<AddrWords>, Pod<Vip>>,
+    /// Handles to the same maps, for reading them whole.
+    pub(super) backend_data: MapData,
+    pub(super) node_data: MapData,
+    pub(super) peer_macs: HashMap<MapData, Pod<MacKey>, u32>,
+    pub(super) vips4: HashMap<MapData, Pod<Be32>, Pod<Vip>>,
+    pub(super) vips6: HashMap<MapData, Pod<AddrWords>, Pod<Vip>>,
+    counters: PerCpuArray<MapData, Pod<FrontendStats>>,
+    cpus: usize,
 }
 
 impl KernelTables {
@@ -70,8 +89,13 @@ impl KernelTables {
     /// The object is not of this build.
     pub fn take(object: &mut Ebpf) -> Result<Self, HandleError> {
         let (slots, slot_data) = map_slots(object)?;
+        let (backend_data, node_data) = (
+            second_handle(object, map::BACKENDS)?,
+            second_handle(object, map::NODES)?,
+        );
+        let counters = second_handle(object, map::FRONTEND_STATS)?;
         Ok(Self {
-            config: take(object, map::CONFIG)?,
+            heart: Heart::take(object)?,
             frontends4: take(object, map::FRONTENDS4)?,
             frontends6: take(object, map::FRONTENDS6)?,
             slots,
@@ -81,16 +105,34 @@ impl KernelTables {
             peer_macs: take(object, map::PEER_MACS)?,
             vips4: take(object, map::VIPS4)?,
             vips6: take(object, map::VIPS6)?,
+            backend_data,
+            node_data,
+            counters: PerCpuArray::try_from(Map::PerCpuArray(counters)).map_err(|source| {
+                HandleError::Shape {
+                    name: map::FRONTEND_STATS,
+                    source,
+                }
+            })?,
+            cpus: nr_cpus().map_err(|(_, error)| HandleError::Cpus(error))?,
         })
+    }
+
+    /// A handle to the heartbeat.
+    pub fn heart(&self) -> Heart {
+        self.heart.clone()
     }
 }
 
 impl Tables for KernelTables {
-    type Error = WriteError;
+    type Error = TableError;
 
-    fn run(&mut self, step: &Step) -> Result<(), WriteError> {
+    fn dump(&self) -> Result<Dump, TableError> {
+        super::dump::of(self)
+    }
+
+    fn run(&mut self, step: &Step) -> Result<(), TableError> {
         match step {
-            Step::SetConfig(config) => self.config.set(0, Pod(*config), 0)?,
+            Step::SetConfig(config) => self.heart.set(**config)?,
             Step::SetNode { number, node, .. } => {
                 self.nodes.set(u32::from(*number), Pod(*node), 0)?;
             }
@@ -104,8 +146,20 @@ impl Tables for KernelTables {
             Step::SetBackend { index, backend } => self.backends.set(*index, Pod(*backend), 0)?,
             Step::SetSlot { index, slot } => {
                 if !self.slots.store(*index, *slot) {
-                    return Err(WriteError::NoSuchSlot(*index));
+                    return Err(TableError::NoSuchSlot(*index));
                 }
+            }
+            Step::SetSlots { index, slots } => {
+                for (index, slot) in (*index..).zip(slots.iter()) {
+                    if !self.slots.store(index, *slot) {
+                        return Err(TableError::NoSuchSlot(index));
+                    }
+                }
+            }
+            Step::ClearCounters { id } => {
+                let zeroes = vec![Pod(FrontendStats::default()); self.cpus];
+                let zeroes = PerCpuValues::try_from(zeroes).map_err(TableError::Cpus)?;
+                self.counters.set(*id, zeroes, 0)?;
             }
             Step::SetFrontend { name, frontend } => match frontend_key(name) {
                 FrontendKey::V4(key) => self.frontends4.insert(Pod(key), Pod(*frontend), 0)?,
@@ -177,6 +231,16 @@ where
     M::try_from(map).map_err(|source| HandleError::Shape { name, source })
 }
 
+/// One more handle to a map that somebody else takes.
+fn second_handle(object: &Ebpf, name: &'static str) -> Result<MapData, HandleError> {
+    let shape = |source| HandleError::Shape { name, source };
+    let Some(Map::Array(data) | Map::PerCpuArray(data)) = object.map(name) else {
+        return Err(HandleError::Missing(name));
+    };
+    let id = data.info().map_err(shape)?.id();
+    MapData::from_id(id).map_err(shape)
+}
+
 /// Takes one hash out of the object, not typed yet.
 pub(super) fn take_data(object: &mut Ebpf, name: &'static str) -> Result<MapData, HandleError> {
     match object.take_map(name) {
@@ -221,9 +285,7 @@ fn mac_key(Mac([a, b, c, d, e, f]): Mac) -> MacKey {
 pub(super) fn absent_is_removed(removal: Result<(), MapError>) -> Result<(), MapError> {
     match removal {
         Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error))
-            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
-        {
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
             Ok(())
         }
         other => other,

@@ -1,68 +1,17 @@
-//! Loads the programs and attaches them.
-//!
-//! The ingress program sits on the compute port, the egress program on every interface with a route to
-//! clients. Links are owned here: dropping the [`Attachment`] takes the programs off, and the maps go
-//! with the last handle to them.
+//! Loads the programs, with maps of their own or with those that the agent before left pinned.
 
-use std::collections::BTreeMap;
-
-use aya::programs::tc::{
-    self, NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, TcError,
-};
-use aya::programs::xdp::XdpLink;
-use aya::programs::{
-    LinkOrder, ProgramError, ProgramInfo, SchedClassifier, Xdp, XdpMode, loaded_programs,
-};
-use aya::util::KernelVersion;
+use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use lb_common::abi::{map, program};
 use tracing::{debug, info};
 
+use super::attach::{self, Attachment, TcOrder};
 use super::counters::Counters;
 use super::handle::{self, HandleError, KernelTables};
 use super::memory;
+use super::pins::{PinError, Pins};
 use super::sweep::FlowTables;
 use crate::plan::layout::Capacity;
-
-/// Linux 6.6 has tcx: tc programs by link, without a qdisc.
-const TCX_SINCE: KernelVersion = KernelVersion::new(6, 6, 0);
-
-/// How the ingress program is to be attached.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum AttachChoice {
-    /// In the driver, else generic.
-    #[default]
-    Auto,
-    /// In the driver or not at all.
-    Native,
-    /// After the driver made an skb.
-    Generic,
-}
-
-/// How the ingress program is attached.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AttachMode {
-    /// In the driver.
-    Native,
-    /// After the driver made an skb: slow, and for want of anything better.
-    Generic,
-}
-
-impl AttachMode {
-    /// As status and logs show it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-        }
-    }
-}
-
-impl std::fmt::Display for AttachMode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// Why the programs could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -84,46 +33,9 @@ pub enum LoadError {
     /// The maps are not what this agent writes.
     #[error(transparent)]
     Handle(#[from] HandleError),
-}
-
-/// Why a program could not be attached.
-#[derive(Debug, thiserror::Error)]
-pub enum AttachError {
-    /// Somebody else's program is there.
-    #[error(
-        "{interface} already carries the XDP program {name} (id {id}); Torline replaces nobody's \
-         program: remove it (`ip link set dev {interface} xdp off`, or stop what put it there)"
-    )]
-    Occupied {
-        /// The compute port.
-        interface: String,
-        /// The other program's id.
-        id: u32,
-        /// The other program's name.
-        name: String,
-    },
-    /// The kernel or the driver refused every way that was allowed.
-    #[error("failed to attach {program} to {interface} ({mode} mode)")]
-    Refused {
-        /// The program.
-        program: &'static str,
-        /// The interface.
-        interface: String,
-        /// The mode tried last.
-        mode: AttachMode,
-        /// The cause.
-        #[source]
-        source: ProgramError,
-    },
-    /// The egress program could not be attached.
-    #[error("failed to attach {} to {interface}", program::EGRESS)]
-    Egress {
-        /// The interface.
-        interface: String,
-        /// The cause.
-        #[source]
-        source: ProgramError,
-    },
+    /// The pinned maps cannot be used.
+    #[error(transparent)]
+    Pins(#[from] PinError),
 }
 
 /// The programs and maps of a loaded object, each part to be owned by whoever works with it.
@@ -142,15 +54,54 @@ pub struct Loaded {
     pub map_bytes: u64,
 }
 
-/// Loads the programs, with `slots` elements in the slot array. Nothing is attached yet.
+/// How the programs are loaded.
+#[derive(Debug)]
+pub struct Options {
+    /// Elements of the slot array.
+    pub slots: u32,
+    /// Where maps and links are pinned; without, they end with the agent.
+    pub pins: Option<Pins>,
+    /// Where the egress program stands among others on an interface.
+    pub order: TcOrder,
+}
+
+/// Loads the programs. Nothing is attached yet; what is attached already goes on as it is.
 ///
 /// # Errors
-/// The object is not of this build, or the kernel refuses it.
-pub fn load(object: &[u8], slots: u32) -> Result<Loaded, LoadError> {
-    let mut object = EbpfLoader::new()
-        .map_max_entries(map::SLOTS, slots)
-        .load(object)
-        .map_err(LoadError::Object)?;
+/// The object is not of this build, the pinned maps do not fit it, or the kernel refuses it. What was
+/// pinned for the first time is removed again.
+pub fn load(object: &[u8], options: Options) -> Result<Loaded, LoadError> {
+    let Options { slots, pins, order } = options;
+    match load_with(object, slots, pins.as_ref(), order) {
+        Ok(mut loaded) => {
+            loaded.attachment.pins = pins;
+            Ok(loaded)
+        }
+        Err(error) => {
+            if let Some(pins) = pins {
+                pins.abandon();
+            }
+            Err(error)
+        }
+    }
+}
+
+fn load_with(
+    object: &[u8],
+    slots: u32,
+    pins: Option<&Pins>,
+    order: TcOrder,
+) -> Result<Loaded, LoadError> {
+    let plan = pins.map(|pins| pins.plan(object, slots)).transpose()?;
+    let mut loader = EbpfLoader::new();
+    loader.map_max_entries(map::SLOTS, slots);
+    for (name, path) in plan.iter().flat_map(|plan| &plan.paths) {
+        loader.map_pin_path(name, path.as_path());
+    }
+    let mut object = loader.load(object).map_err(LoadError::Object)?;
+    if let Some(pins) = pins.filter(|_| plan.is_some_and(|plan| plan.longer_slots)) {
+        pins.replace_slots()?;
+    }
     // Multi-buffer XDP came with Linux 5.18; where it is missing only the linear program loads.
     let ingress = match ingress(&mut object, program::INGRESS) {
         Ok(()) => vec![program::INGRESS, program::INGRESS_LINEAR],
@@ -159,11 +110,9 @@ pub fn load(object: &[u8], slots: u32) -> Result<Loaded, LoadError> {
             vec![program::INGRESS_LINEAR]
         }
     };
-    if ingress.contains(&program::INGRESS_LINEAR) {
-        self::ingress(&mut object, program::INGRESS_LINEAR)?;
-    }
-    let egress = egress(&mut object)?;
-    egress
+    self::ingress(&mut object, program::INGRESS_LINEAR)?;
+    attach::egress(&mut object)
+        .ok_or(LoadError::Missing(program::EGRESS))?
         .load()
         .map_err(|error| refused(program::EGRESS, &error))?;
     let map_bytes = memory::of_maps(
@@ -176,18 +125,13 @@ pub fn load(object: &[u8], slots: u32) -> Result<Loaded, LoadError> {
         tables: KernelTables::take(&mut object)?,
         counters: Counters::take(&mut object)?,
         flows: FlowTables::take(&mut object)?,
-        attachment: Attachment {
-            object,
-            candidates: ingress,
-            ingress: None,
-            egress: BTreeMap::new(),
-        },
+        attachment: Attachment::new(object, ingress, order),
         map_bytes,
     })
 }
 
 fn ingress(object: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
-    xdp(object, name)
+    attach::xdp(object, name)
         .ok_or(LoadError::Missing(name))?
         .load()
         .map_err(|error| refused(name, &error))
@@ -214,195 +158,6 @@ fn complaint(log: &str) -> Option<&str> {
     log.lines()
         .map(str::trim)
         .rfind(|line| !line.is_empty() && !FIGURES.iter().any(|figure| line.starts_with(figure)))
-}
-
-fn xdp<'a>(object: &'a mut Ebpf, name: &str) -> Option<&'a mut Xdp> {
-    object.program_mut(name)?.try_into().ok()
-}
-
-fn egress(object: &mut Ebpf) -> Result<&mut SchedClassifier, LoadError> {
-    object
-        .program_mut(program::EGRESS)
-        .and_then(|program| program.try_into().ok())
-        .ok_or(LoadError::Missing(program::EGRESS))
-}
-
-/// Where the programs sit.
-#[derive(Debug)]
-pub struct Attachment {
-    object: Ebpf,
-    /// Ingress programs that loaded, best first.
-    candidates: Vec<&'static str>,
-    ingress: Option<XdpLink>,
-    /// Interfaces that carry the egress program, by index.
-    egress: BTreeMap<u32, EgressLink>,
-}
-
-#[derive(Debug)]
-struct EgressLink {
-    interface: String,
-    _link: SchedClassifierLink,
-}
-
-/// How the ingress program came to be attached.
-#[derive(Debug)]
-pub struct Attached {
-    /// The mode.
-    pub mode: AttachMode,
-    /// The program.
-    pub program: &'static str,
-    /// Why native mode was given up.
-    pub fallback: Option<AttachError>,
-}
-
-impl Attachment {
-    /// Attaches the ingress program. A link held before, to an interface that went away, is let go.
-    ///
-    /// `foreign` is the id of a program that the interface carries now.
-    ///
-    /// # Errors
-    /// The interface is occupied, or no allowed mode works.
-    pub fn attach_ingress(
-        &mut self,
-        interface: &str,
-        ifindex: u32,
-        choice: AttachChoice,
-        foreign: Option<u32>,
-    ) -> Result<Attached, AttachError> {
-        self.ingress = None;
-        if let Some(id) = foreign {
-            return Err(AttachError::Occupied {
-                interface: interface.to_owned(),
-                id,
-                name: program_name(id),
-            });
-        }
-        let modes: &[AttachMode] = match choice {
-            AttachChoice::Auto => &[AttachMode::Native, AttachMode::Generic],
-            AttachChoice::Native => &[AttachMode::Native],
-            AttachChoice::Generic => &[AttachMode::Generic],
-        };
-        let mut refusal = None;
-        for &mode in modes {
-            for &program in &self.candidates {
-                let Some(xdp) = xdp(&mut self.object, program) else {
-                    continue;
-                };
-                match attach(xdp, ifindex, mode) {
-                    Ok(link) => {
-                        self.ingress = Some(link);
-                        return Ok(Attached {
-                            mode,
-                            program,
-                            fallback: refusal.filter(|_| mode == AttachMode::Generic),
-                        });
-                    }
-                    Err(source) => {
-                        refusal = Some(AttachError::Refused {
-                            program,
-                            interface: interface.to_owned(),
-                            mode,
-                            source,
-                        });
-                    }
-                }
-            }
-        }
-        // `candidates` and `modes` are never empty, so an attempt was made.
-        Err(refusal.unwrap_or(AttachError::Refused {
-            program: program::INGRESS,
-            interface: interface.to_owned(),
-            mode: AttachMode::Native,
-            source: ProgramError::NotLoaded,
-        }))
-    }
-
-    /// Puts the egress program on exactly these interfaces (name by index); returns what failed.
-    ///
-    /// An interface that went away needs no detaching, and its link is dropped.
-    pub fn set_egress(&mut self, wanted: &BTreeMap<u32, String>) -> Vec<AttachError> {
-        self.egress
-            .retain(|index, held| wanted.get(index) == Some(&held.interface));
-        let mut failures = Vec::new();
-        for (&index, interface) in wanted {
-            if self.egress.contains_key(&index) {
-                continue;
-            }
-            match self.attach_egress(interface) {
-                Ok(link) => {
-                    let interface = interface.clone();
-                    self.egress.insert(
-                        index,
-                        EgressLink {
-                            interface,
-                            _link: link,
-                        },
-                    );
-                }
-                Err(source) => failures.push(AttachError::Egress {
-                    interface: interface.clone(),
-                    source,
-                }),
-            }
-        }
-        failures
-    }
-
-    /// Names of the interfaces that carry the egress program.
-    pub fn egress_interfaces(&self) -> impl Iterator<Item = &str> {
-        self.egress.values().map(|link| link.interface.as_str())
-    }
-
-    fn attach_egress(&mut self, interface: &str) -> Result<SchedClassifierLink, ProgramError> {
-        let tcx = KernelVersion::current().is_ok_and(|version| version >= TCX_SINCE);
-        let options = if tcx {
-            TcAttachOptions::TcxOrder(LinkOrder::default())
-        } else {
-            prepare_clsact(interface)?;
-            TcAttachOptions::Netlink(NlOptions::default())
-        };
-        // `load` found it, so it is there.
-        let Ok(program) = egress(&mut self.object) else {
-            return Err(ProgramError::NotLoaded);
-        };
-        let id = program.attach_with_options(interface, TcAttachType::Egress, options)?;
-        program.take_link(id)
-    }
-}
-
-/// A clsact qdisc without a filter that an agent killed earlier left behind.
-fn prepare_clsact(interface: &str) -> Result<(), TcError> {
-    match tc::qdisc_add_clsact(interface) {
-        Ok(()) => return Ok(()),
-        // Somebody's qdisc serves as well; `attach` fails where it is of another kind.
-        Err(TcError::NetlinkError(_) | TcError::AlreadyAttached) => {}
-        Err(other) => return Err(other),
-    }
-    match tc::qdisc_detach_program(interface, TcAttachType::Egress, program::EGRESS) {
-        Err(TcError::IoError(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-fn attach(xdp: &mut Xdp, ifindex: u32, mode: AttachMode) -> Result<XdpLink, ProgramError> {
-    let flags = match mode {
-        AttachMode::Native => XdpMode::Driver,
-        AttachMode::Generic => XdpMode::Skb,
-    };
-    let id = xdp.attach_to_if_index(ifindex, flags)?;
-    xdp.take_link(id)
-}
-
-/// The name under which the kernel knows a program.
-fn program_name(id: u32) -> String {
-    loaded_programs()
-        .filter_map(Result::ok)
-        .find(|program| program.id() == id)
-        .as_ref()
-        .and_then(ProgramInfo::name_as_str)
-        .filter(|name| !name.is_empty())
-        .unwrap_or("without a name")
-        .to_owned()
 }
 
 #[cfg(test)]

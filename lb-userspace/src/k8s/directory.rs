@@ -6,7 +6,8 @@
 //!
 //! Nothing that is wrong with a file takes a good object down: an unreadable directory or file
 //! keeps all its objects, and a file with a document that cannot be told from a half-written one
-//! keeps the objects it no longer shows.
+//! keeps the objects it no longer shows. As long as anything is wrong the cluster is marked partial: a
+//! restarted agent has no last good objects to fall back on, and must not take absence for removal.
 
 pub mod watch;
 
@@ -102,6 +103,8 @@ impl Directory {
         }
         self.read_state(&mut findings);
         let mut snapshot = self.index.snapshot();
+        snapshot.cluster.is_partial =
+            !findings.is_empty() || self.files.values().any(|file| !file.findings.is_empty());
         fill_in(&mut snapshot.cluster, &self.state);
         findings.extend(self.files.values().flat_map(|file| file.findings.clone()));
         snapshot.findings.extend(findings);

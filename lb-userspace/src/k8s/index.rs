@@ -16,6 +16,7 @@ use super::object::{Key, Kind, Object};
 use crate::model::cluster::{BgpAdvertisement, BgpPeer, Cluster, Community, Service};
 use crate::model::intent::Finding;
 use crate::model::name::ObjectName;
+use crate::model::password::Password;
 
 /// The cluster at one moment, and what is wrong with the objects it was made from.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -220,7 +221,7 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    fn password(&mut self, name: &ObjectName) -> Result<String, String> {
+    fn password(&mut self, name: &ObjectName) -> Result<Password, String> {
         match self.secrets.get(name) {
             None => Err(format!("secret ref not found: there is no Secret {name}")),
             Some(SecretPart::Password(password)) => {

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use lb_common::addr::Mac;
 
 use super::name::ObjectName;
+use super::password::Password;
 
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
@@ -19,6 +20,8 @@ pub type Labels = BTreeMap<String, String>;
 /// Everything the source holds.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Cluster {
+    /// Objects may be missing, since some of the source could not be read.
+    pub is_partial: bool,
     /// Services of every type, by name.
     pub services: BTreeMap<ObjectName, Service>,
     /// Endpoints by Service name: all its EndpointSlices together.
@@ -38,7 +41,7 @@ pub struct Cluster {
     /// Aliases of all Community objects.
     pub communities: BTreeMap<String, Community>,
     /// Passwords of the Secrets that peers refer to, by Secret name.
-    pub passwords: BTreeMap<String, String>,
+    pub passwords: BTreeMap<String, Password>,
     /// Keys of the Secret `torline`, if there is one.
     pub keys: Option<ClusterKeys>,
 }
@@ -315,7 +318,7 @@ pub struct BgpPeer {
     /// Nodes that hold the session; empty means all.
     pub node_selectors: Vec<Selector>,
     /// TCP MD5 password, already looked up.
-    pub password: Option<String>,
+    pub password: Option<Password>,
     /// `ebgpMultiHop`.
     pub ebgp_multi_hop: bool,
     /// `dualStackAddressFamily`: both families on this session.

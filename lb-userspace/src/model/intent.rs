@@ -10,6 +10,7 @@ use lb_common::addr::Mac;
 
 use super::cluster::{Community, Family, PeerAsn, Protocol};
 use super::name::ObjectName;
+use super::password::Password;
 
 /// The desired state of this node.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -27,6 +28,8 @@ pub struct Intent {
 /// What the programs are to do.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct DataplaneIntent {
+    /// Some of the source could not be read: what is missing here may still be wanted.
+    pub is_partial: bool,
     /// Name of this node; backends on it are local.
     pub node: String,
     /// Key of the flow hash.
@@ -134,7 +137,7 @@ pub struct SessionConfig {
     /// Connect retry time.
     pub connect_time: Duration,
     /// TCP MD5 password.
-    pub password: Option<String>,
+    pub password: Option<Password>,
     /// The peer may be several hops away.
     pub multihop: bool,
     /// Families to negotiate.

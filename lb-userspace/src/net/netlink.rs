@@ -52,8 +52,17 @@ pub struct Link {
     pub mtu: u32,
     /// Administratively up.
     pub is_up: bool,
-    /// Id of the XDP program it carries.
-    pub xdp_program: Option<u32>,
+    /// The XDP program it carries.
+    pub xdp: Option<XdpProgram>,
+}
+
+/// An XDP program on an interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct XdpProgram {
+    /// Id of the program.
+    pub id: u32,
+    /// It runs after the driver made an skb.
+    pub is_generic: bool,
 }
 
 /// A connection to the kernel.
@@ -234,14 +243,17 @@ fn link(message: &LinkMessage) -> Link {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Address(octets) => link.mac = mac(octets),
-            LinkAttribute::Xdp(xdp) => link.xdp_program = xdp_program(xdp),
+            LinkAttribute::Xdp(xdp) => link.xdp = xdp_program(xdp),
             _ => {}
         }
     }
     link
 }
 
-fn xdp_program(attributes: &[LinkXdp]) -> Option<u32> {
+fn xdp_program(attributes: &[LinkXdp]) -> Option<XdpProgram> {
+    let is_generic = attributes
+        .iter()
+        .any(|attribute| matches!(attribute, LinkXdp::SkbProgId(id) if *id != 0));
     attributes.iter().find_map(|attribute| match attribute {
         LinkXdp::ProgId(id)
         | LinkXdp::DrvProgId(id)
@@ -249,7 +261,8 @@ fn xdp_program(attributes: &[LinkXdp]) -> Option<u32> {
         | LinkXdp::HwProgId(id)
             if *id != 0 =>
         {
-            Some(*id)
+            let id = *id;
+            Some(XdpProgram { id, is_generic })
         }
         _ => None,
     })

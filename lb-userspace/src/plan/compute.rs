@@ -231,6 +231,7 @@ fn dataplane(cluster: &Cluster, context: &Context) -> DataplaneIntent {
         .iter()
         .filter(|(name, _)| **name != context.node);
     DataplaneIntent {
+        is_partial: cluster.is_partial,
         node: context.node.clone(),
         flow_key: cluster
             .keys

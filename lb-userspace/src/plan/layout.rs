@@ -2,6 +2,7 @@
 //!
 //! `round` is one pass over an intent: nodes, frontends, VIPs. `table` plans a single frontend with its
 //! backends and slots; `history` keeps a slot's former owners. `region` and `numbers` hand out the room.
+//! `restore` is where a restarted agent begins: it reads all of this back from the maps.
 //!
 //! [`Layout::plan`] changes nothing: it returns the steps and the layout that holds once all of them are
 //! taken. If one fails, [`Layout::with_pending`] keeps the steps not taken in front of the next plan, so
@@ -10,15 +11,12 @@
 //! Invariants, at every step
 //! - A slot that a frontend reaches names backends whose elements are in use, or nobody.
 //! - An element of `BACKENDS` never changes from one pod to another without being empty in between.
-//!
-//! All of it but the names of Services and nodes can be read back from the maps: regions and ids from
-//! the frontends, members from the slots' and backends' elements, generations from the backends (an
-//! emptied element keeps its last one).
 
 mod history;
 mod node;
 mod numbers;
 mod region;
+mod restore;
 mod round;
 mod table;
 
@@ -31,8 +29,10 @@ use lb_common::maps::Config;
 use lb_common::maps::Node;
 use lb_common::maps::Vip;
 
+pub(crate) use self::node::address6;
 use self::numbers::Numbers;
 use self::region::Regions;
+pub use self::restore::Dump;
 use self::round::Round;
 pub use self::table::Member;
 pub use self::table::Table;
@@ -102,6 +102,8 @@ pub struct Layout {
     generation: u32,
     vip_capacity: usize,
     pending: Vec<Step>,
+    /// Read back from the maps, and no whole intent was planned since.
+    is_unconfirmed: bool,
 }
 
 /// A node and its number.
@@ -130,6 +132,7 @@ impl Layout {
             generation: 0,
             vip_capacity: capacity.vips as usize,
             pending: Vec::new(),
+            is_unconfirmed: false,
         }
     }
 
@@ -141,6 +144,7 @@ impl Layout {
         settings: Settings,
     ) -> (Plan, Self) {
         let mut next = self.clone();
+        next.is_unconfirmed &= intent.is_partial;
         let mut steps = std::mem::take(&mut next.pending);
         loop {
             let round = Round::run(&mut next, intent, segment, settings);

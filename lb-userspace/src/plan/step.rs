@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use lb_common::addr::Mac;
 use lb_common::maps::{Backend, Config, Frontend, Node, Slot, Vip};
@@ -15,7 +16,7 @@ use crate::model::intent::FrontendName;
 #[derive(Clone, PartialEq, Debug)]
 pub enum Step {
     /// Writes the configuration; `heartbeat` is filled in by whoever runs the step.
-    SetConfig(Config),
+    SetConfig(Box<Config>),
     /// Writes a node.
     SetNode {
         /// Name, for people.
@@ -50,6 +51,18 @@ pub enum Step {
         index: u32,
         /// Value.
         slot: Slot,
+    },
+    /// Writes a whole region of slots that nothing points at yet.
+    SetSlots {
+        /// Index of the first one in `SLOTS`.
+        index: u32,
+        /// Values.
+        slots: Arc<[Slot]>,
+    },
+    /// Sets the counters of a frontend id to zero: the id was another frontend's before.
+    ClearCounters {
+        /// Frontend id.
+        id: u32,
     },
     /// Writes a frontend.
     SetFrontend {
@@ -97,6 +110,10 @@ impl fmt::Display for Step {
                 backend.generation
             ),
             Self::SetSlot { index, slot } => write!(f, "slot {index}: {:?}", slot.owners()),
+            Self::SetSlots { index, slots } => {
+                write!(f, "{} slots from {index}", slots.len())
+            }
+            Self::ClearCounters { id } => write!(f, "counters of frontend id {id}: zero"),
             Self::SetFrontend { name, frontend } => write!(
                 f,
                 "frontend {name}: id {}, {} slots from {}",

@@ -1,8 +1,9 @@
-//! Brings the programs to what is desired, and tells them every second that the
-//! agent lives.
+//! Brings the programs to what is desired.
 //!
 //! Owns the maps that steps write, the layout that says what they hold, and the places where the programs
-//! are attached. A step that fails stays in front of the next plan and is tried again every second.
+//! are attached. The layout is read from the maps when the first intent is there: until then whatever an
+//! agent before put into them stays. A step that fails stays in front of the next plan and is tried again
+//! every second.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,16 +15,16 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
 
 use super::control::Desired;
-use crate::datapath::apply::{Applier, Tables};
-use crate::datapath::loader::{AttachChoice, Attached, Attachment};
+use crate::datapath::apply::{self, Tables};
+use crate::datapath::attach::{AttachChoice, Attached, Attachment};
 use crate::model::intent::FrontendName;
 use crate::model::segment::Segment;
 use crate::net::clock;
-use crate::plan::layout::{Layout, Settings};
+use crate::plan::layout::{Capacity, Layout, Settings};
 use crate::telemetry::chain;
 
-/// How often the programs hear that the agent lives, and failed steps are tried again.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How often failed steps are tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// What the programs do by now.
 #[derive(Clone, Debug)]
@@ -56,9 +57,11 @@ pub struct Inputs {
 /// The task's own things.
 #[derive(Debug)]
 pub struct Datapath<T> {
-    applier: Applier<T>,
+    tables: T,
     attachment: Attachment,
-    layout: Arc<Layout>,
+    capacity: Capacity,
+    /// Not known before the first intent.
+    layout: Option<Arc<Layout>>,
     settings: Settings,
     choice: AttachChoice,
     attached: Option<Attached>,
@@ -67,19 +70,20 @@ pub struct Datapath<T> {
 }
 
 impl<T: Tables> Datapath<T> {
-    /// With programs attached to `ifindex`, and empty maps that the layout describes.
+    /// With programs attached to `ifindex`, and maps of that capacity.
     pub fn new(
         tables: T,
         attachment: Attachment,
-        layout: Layout,
+        capacity: Capacity,
         settings: Settings,
         choice: AttachChoice,
         (attached, ifindex): (Attached, u32),
     ) -> Self {
         Self {
-            applier: Applier::new(tables),
+            tables,
             attachment,
-            layout: Arc::new(layout),
+            capacity,
+            layout: None,
             settings,
             choice,
             attached: Some(attached),
@@ -90,8 +94,8 @@ impl<T: Tables> Datapath<T> {
 
     /// Runs until the inputs end.
     pub async fn run(mut self, mut inputs: Inputs, output: watch::Sender<Option<Programmed>>) {
-        let mut heartbeat = interval(HEARTBEAT);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut retry = interval(RETRY);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.set_egress(&inputs.egress.borrow_and_update().clone());
         loop {
             tokio::select! {
@@ -105,14 +109,7 @@ impl<T: Tables> Datapath<T> {
                     self.set_egress(&wanted);
                     continue;
                 }
-                _ = heartbeat.tick() => {
-                    if self.failure.is_none() {
-                        if let Err(error) = self.applier.beat(clock::monotonic_nanos()) {
-                            warn!("heartbeat: {}", chain(&error));
-                        }
-                        continue;
-                    }
-                }
+                _ = retry.tick() => if self.failure.is_none() { continue },
             }
             let desired = Arc::clone(&inputs.desired.borrow_and_update());
             let segment = inputs.segment.borrow_and_update().clone();
@@ -122,34 +119,44 @@ impl<T: Tables> Datapath<T> {
             }
             self.follow(&segment);
             // Planning and writing take long for ten thousand Services: other tasks go elsewhere.
-            let programmed = block_in_place(|| self.program(desired, &segment));
-            output.send_replace(Some(programmed));
+            match block_in_place(|| self.program(desired, &segment)) {
+                Ok(programmed) => {
+                    output.send_replace(Some(programmed));
+                }
+                Err(error) => self.note_failure(Some(chain(&error))),
+            }
         }
     }
 
-    fn program(&mut self, desired: Arc<Desired>, segment: &Segment) -> Programmed {
-        let (plan, layout) = self
-            .layout
-            .plan(&desired.intent.dataplane, segment, self.settings);
-        let count = plan.steps.len();
-        let (layout, failure) = match self.applier.run(plan.steps, clock::monotonic_nanos()) {
-            Ok(()) => (layout, None),
-            Err(failed) => {
-                let text = chain(&failed);
-                (layout.with_pending(failed.remaining), Some(text))
-            }
+    /// # Errors
+    /// The maps cannot be read, and so not be planned for.
+    fn program(
+        &mut self,
+        desired: Arc<Desired>,
+        segment: &Segment,
+    ) -> Result<Programmed, T::Error> {
+        let intent = &desired.intent.dataplane;
+        let layout = match &self.layout {
+            Some(layout) => Arc::clone(layout),
+            None => Arc::new(Layout::restore(self.capacity, self.tables.dump()?, intent)),
         };
+        let (plan, next) = layout.plan(intent, segment, self.settings);
+        let count = plan.steps.len();
+        let (layout, failure) =
+            match apply::run(&mut self.tables, plan.steps, clock::monotonic_nanos()) {
+                Ok(()) => (next, None),
+                Err(failed) => {
+                    let text = chain(&failed);
+                    (next.with_pending(failed.remaining), Some(text))
+                }
+            };
         debug!(revision = desired.revision, steps = count, "programmed");
-        match (&self.failure, &failure) {
-            (previous, Some(text)) if previous.as_ref() != Some(text) => error!("{text}"),
-            (Some(_), None) => info!("the maps take writes again"),
-            _ => {}
-        }
-        self.failure.clone_from(&failure);
-        self.layout = Arc::new(layout);
-        Programmed {
+        self.note_failure(failure.clone());
+        let layout = Arc::new(layout);
+        self.layout = Some(Arc::clone(&layout));
+        Ok(Programmed {
             desired,
-            layout: Arc::clone(&self.layout),
+            layout,
             refused: plan.refused,
             failure,
             ifindex: self.ifindex,
@@ -157,7 +164,16 @@ impl<T: Tables> Datapath<T> {
                 .attached
                 .as_ref()
                 .map_or("none", |attached| attached.mode.name()),
+        })
+    }
+
+    fn note_failure(&mut self, failure: Option<String>) {
+        match (&self.failure, &failure) {
+            (previous, Some(text)) if previous.as_ref() != Some(text) => error!("{text}"),
+            (Some(_), None) => info!("the maps take writes again"),
+            _ => {}
         }
+        self.failure = failure;
     }
 
     /// Attaches to the compute port again when it was made anew, as a driver reload does.

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::LabelSelector;
+use crate::model::password::Password;
 
 /// `spec` of a BGPPeer (v1beta2; v1beta1 is a subset of it).
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
@@ -49,7 +50,7 @@ pub struct BgpPeerSpec {
     pub node_selectors: Vec<LabelSelector>,
     /// TCP MD5 password.
     #[serde(default)]
-    pub password: String,
+    pub password: Password,
     /// Secret that holds the TCP MD5 password.
     #[serde(default)]
     pub password_secret: Option<SecretReference>,

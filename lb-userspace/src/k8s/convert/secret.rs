@@ -4,29 +4,20 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::Problems;
 use crate::model::cluster::ClusterKeys;
+use crate::model::password::Password;
 
 /// Name of the Secret that holds the cluster's keys.
 const KEYS_NAME: &str = "torline";
 
 /// What a Secret is good for.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SecretPart {
     /// The keys of the cluster.
     Keys(ClusterKeys),
     /// A password.
-    Password(String),
+    Password(Password),
     /// Nothing, for the reason given to a peer that names it.
     Useless(&'static str),
-}
-
-impl std::fmt::Debug for SecretPart {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Keys(_) => "Keys(..)",
-            Self::Password(_) => "Password(..)",
-            Self::Useless(_) => "Useless",
-        })
-    }
 }
 
 /// Converts a Secret. One that is nothing to us has no problems; a peer that names it has.
@@ -58,7 +49,7 @@ pub(super) fn convert(secret: &Secret, problems: &mut Problems) -> SecretPart {
         return SecretPart::Useless("secret type mismatch: want type kubernetes.io/basic-auth");
     }
     match value("password").map(std::str::from_utf8) {
-        Some(Ok(password)) if !password.is_empty() => SecretPart::Password(password.to_owned()),
+        Some(Ok(password)) if !password.is_empty() => SecretPart::Password(Password::new(password)),
         Some(Err(_)) => SecretPart::Useless("the password in the secret is not UTF-8"),
         _ => SecretPart::Useless("password not specified in the secret: add the key password"),
     }

@@ -9,6 +9,7 @@ use crate::k8s::document;
 use crate::model::cluster::{
     Family, PeerAsn, Protocol, Requirement, Selector, Service, TrafficPolicy,
 };
+use crate::model::password::Password;
 
 /// Converts the only object of a text; typing errors count as problems.
 fn convert_text(text: &str) -> (Option<Part>, Vec<Problem>) {
@@ -88,7 +89,7 @@ fn a_full_peer_is_taken_field_by_field() {
     assert_eq!(full.keepalive_time, Some(Duration::from_secs(30)));
     assert_eq!(full.connect_time, Some(Duration::from_secs(5)));
     assert_eq!(full.router_id, Some([192, 0, 2, 9].into()));
-    assert_eq!(full.password.as_deref(), Some("secret"));
+    assert_eq!(full.password, Some(Password::new("secret")));
     assert!(full.ebgp_multi_hop && full.dual_stack);
     assert_eq!(
         full.node_selectors,
@@ -342,7 +343,7 @@ fn secrets_give_keys_and_passwords_and_never_print_them() {
     let part = good(text);
     assert_eq!(
         part,
-        Part::Secret(SecretPart::Password("hunter2".to_owned()))
+        Part::Secret(SecretPart::Password(Password::new("hunter2")))
     );
     assert!(!format!("{part:?}").contains("hunter2"));
 

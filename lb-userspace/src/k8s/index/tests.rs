@@ -107,13 +107,19 @@ fn a_peer_waits_for_its_password_and_then_keeps_it() {
     put(&mut index, "a", &secret("kubernetes.io/basic-auth"));
     let snapshot = index.snapshot();
     assert_eq!(snapshot.findings, []);
-    assert_eq!(snapshot.cluster.peers["tor"].password.as_deref(), Some("x"));
-    assert_eq!(snapshot.cluster.passwords["bgp"], "x");
+    assert_eq!(
+        snapshot.cluster.peers["tor"].password,
+        Some(Password::new("x"))
+    );
+    assert_eq!(snapshot.cluster.passwords["bgp"], Password::new("x"));
 
     index.delete("a", &secret("Opaque").key());
     for _ in 0..2 {
         let snapshot = index.snapshot();
-        assert_eq!(snapshot.cluster.peers["tor"].password.as_deref(), Some("x"));
+        assert_eq!(
+            snapshot.cluster.peers["tor"].password,
+            Some(Password::new("x"))
+        );
         assert!(messages(&snapshot)[0].contains("the last good version stays in force"));
     }
 }

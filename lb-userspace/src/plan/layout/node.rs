@@ -1,6 +1,8 @@
 //! The values of nodes and of the configuration.
 
 use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
 
 use lb_common::addr::AddrWords;
 use lb_common::addr::Be16;
@@ -19,16 +21,29 @@ use crate::model::intent::PeerNode;
 use crate::model::segment::Segment;
 
 /// The value of another node, and its MAC if it is on this segment.
-pub(super) fn value(peer: &PeerNode, segment: &Segment) -> (Node, Option<Mac>) {
+///
+/// A neighbour entry that the kernel dropped or has not made yet says nothing of the node: as long as
+/// it has the same address on the segment, the MAC of its `former` value is good.
+pub(super) fn value(
+    peer: &PeerNode,
+    former: Option<&Node>,
+    segment: &Segment,
+) -> (Node, Option<Mac>) {
     let on_link = |addr: &&IpAddr| segment.addresses.iter().any(|net| net.contains(*addr));
     let neighbors = peer.addresses.iter().filter(on_link);
-    let mac = peer.mac.or_else(|| {
-        neighbors
-            .clone()
-            .find_map(|addr| segment.neighbors.get(addr).copied())
-    });
+    let is_on_link = neighbors.clone().next().is_some();
     let addr = neighbors.clone().chain(&peer.addresses).next();
     let addr = addr.map_or_else(AddrWords::default, |addr| words(*addr));
+    let known = former.filter(|node| {
+        is_on_link && (node.mode, node.addr, node.ifindex) == (node_mode::L2, addr, segment.ifindex)
+    });
+    let mac = peer
+        .mac
+        .or_else(|| {
+            let mut macs = neighbors.filter_map(|addr| segment.neighbors.get(addr));
+            macs.next().copied()
+        })
+        .or_else(|| known.map(destination));
     let unreachable = Node {
         mode: node_mode::UNREACHABLE,
         addr,
@@ -85,12 +100,39 @@ pub(super) fn words(addr: IpAddr) -> AddrWords {
     }
 }
 
+/// The address that a map value holds, of the same family as `like`.
+pub(super) fn address(words: AddrWords, like: IpAddr) -> IpAddr {
+    let [first, ..] = words;
+    match like {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(first.host())),
+        IpAddr::V6(_) => IpAddr::V6(address6(words)),
+    }
+}
+
+/// The IPv6 address that a map key or value holds.
+pub(crate) fn address6(words: AddrWords) -> Ipv6Addr {
+    let words = words.map(|word| u128::from(word.host()));
+    Ipv6Addr::from_bits(words.iter().fold(0, |bits, word| bits << 32 | word))
+}
+
 fn halves(mac: Mac) -> (Be32, Be16) {
     let [a, b, c, d, e, f] = mac.0;
     (
         Be32::new(u32::from_be_bytes([a, b, c, d])),
         Be16::new(u16::from_be_bytes([e, f])),
     )
+}
+
+/// The MAC of a node on this segment.
+pub(super) fn mac(node: &Node) -> Option<Mac> {
+    (node.mode == node_mode::L2).then(|| destination(node))
+}
+
+/// The MAC that frames to a node carry.
+fn destination(node: &Node) -> Mac {
+    let [head, tail, _] = node.ethernet.map(|word| word.host().to_be_bytes());
+    let ([a, b, c, d], [e, f, ..]) = (head, tail);
+    Mac([a, b, c, d, e, f])
 }
 
 fn ethernet(destination: Mac, source: Mac) -> [Be32; 3] {
@@ -128,8 +170,16 @@ mod tests {
     }
 
     #[test]
+    fn an_address_comes_back_from_its_words() {
+        for addr in ["192.0.2.1", "2001:db8:1:2:3:4:5:6"] {
+            let addr: IpAddr = addr.parse().unwrap();
+            assert_eq!(address(words(addr), addr), addr);
+        }
+    }
+
+    #[test]
     fn a_resolved_node_on_the_segment_is_reached_by_its_mac() {
-        let (node, mac) = value(&peer(&["2001:db8::2", "192.0.2.2"], None), &segment());
+        let (node, mac) = value(&peer(&["2001:db8::2", "192.0.2.2"], None), None, &segment());
         assert_eq!(mac, Some(PEERS));
         assert_eq!((node.mode, node.ifindex), (node_mode::L2, 7));
         let octets: Vec<u8> = node
@@ -144,17 +194,32 @@ mod tests {
     #[test]
     fn a_node_off_the_segment_is_unreachable_unless_its_mac_is_given() {
         assert_eq!(
-            value(&peer(&["198.51.100.2"], None), &segment()).0.mode,
+            value(&peer(&["198.51.100.2"], None), None, &segment())
+                .0
+                .mode,
             node_mode::UNREACHABLE
         );
-        let (node, mac) = value(&peer(&["198.51.100.2"], Some(PEERS)), &segment());
+        let (node, mac) = value(&peer(&["198.51.100.2"], Some(PEERS)), None, &segment());
         assert_eq!((node.mode, mac), (node_mode::L2, Some(PEERS)));
     }
 
     #[test]
     fn a_node_whose_mac_is_not_known_is_unreachable() {
-        let (node, mac) = value(&peer(&["192.0.2.3"], None), &segment());
+        let (node, mac) = value(&peer(&["192.0.2.3"], None), None, &segment());
         assert_eq!((node.mode, mac), (node_mode::UNREACHABLE, None));
+    }
+
+    #[test]
+    fn a_mac_is_good_until_another_one_is_known() {
+        let here = peer(&["192.0.2.2"], None);
+        let (known, _) = value(&here, None, &segment());
+        let mut forgotten = segment();
+        forgotten.neighbors.clear();
+        assert_eq!(value(&here, Some(&known), &forgotten), (known, Some(PEERS)));
+        let (elsewhere, mac) = value(&peer(&["192.0.2.3"], None), Some(&known), &forgotten);
+        assert_eq!((elsewhere.mode, mac), (node_mode::UNREACHABLE, None));
+        forgotten.ifindex += 1;
+        assert_eq!(value(&here, Some(&known), &forgotten).1, None);
     }
 
     #[test]

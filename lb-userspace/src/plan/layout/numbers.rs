@@ -44,6 +44,26 @@ impl Numbers {
         Some(number)
     }
 
+    /// Takes a certain number, as a restart finds it in use; false if it is none of these or not free.
+    pub(super) fn reserve(&mut self, number: u32) -> bool {
+        if !(self.first..self.end).contains(&number) {
+            return false;
+        }
+        let bit = 1 << (number % 64);
+        let word = &mut self.used[(number / 64) as usize];
+        if *word & bit != 0 {
+            return false;
+        }
+        *word |= bit;
+        self.free -= 1;
+        true
+    }
+
+    /// Goes on after `number`, the one given out last before a restart.
+    pub(super) fn go_on_after(&mut self, number: u32) {
+        self.cursor = number.saturating_add(1).clamp(self.first, self.end);
+    }
+
     /// Gives a number back.
     pub(super) fn give_back(&mut self, number: u32) {
         let bit = 1 << (number % 64);
@@ -84,5 +104,15 @@ mod tests {
         numbers.give_back(7);
         assert_eq!([numbers.take(), numbers.take()], [Some(130), Some(7)]);
         assert_eq!(numbers.take(), None);
+    }
+
+    #[test]
+    fn what_is_in_use_already_is_not_given_out() {
+        let mut numbers = Numbers::new(1, 6);
+        assert!(numbers.reserve(3));
+        assert!(![0, 3, 6].into_iter().any(|number| numbers.reserve(number)));
+        numbers.go_on_after(3);
+        let all: Vec<u32> = std::iter::from_fn(|| numbers.take()).collect();
+        assert_eq!(all, [4, 5, 1, 2]);
     }
 }

@@ -53,7 +53,27 @@ impl Regions {
         Some(start)
     }
 
-    /// Gives back what [`Regions::take`] gave.
+    /// Takes a certain block, as a restart finds it in use; false if it is no block or not free.
+    pub(super) fn reserve(&mut self, start: u32, length: u32) -> bool {
+        if !length.is_power_of_two() || !start.is_multiple_of(length) {
+            return false;
+        }
+        let order = length.trailing_zeros() as usize;
+        let around = |order: usize| start & !((1 << order) - 1);
+        let Some(mut found) =
+            (order..self.free.len()).find(|order| self.free[*order].remove(&around(*order)))
+        else {
+            return false;
+        };
+        while found > order {
+            found -= 1;
+            self.free[found].insert(around(found) ^ 1 << found);
+        }
+        self.used += length;
+        true
+    }
+
+    /// Gives back what [`Regions::take`] or [`Regions::reserve`] gave.
     pub(super) fn give_back(&mut self, start: u32, length: u32) {
         self.used -= length;
         let mut start = start;
@@ -101,6 +121,12 @@ mod tests {
                 }
                 prop_assert_eq!(regions.used(), taken.iter().map(|(_, length)| length).sum::<u32>());
             }
+            let mut again = fresh.clone();
+            for (start, length) in &taken {
+                prop_assert!(again.reserve(*start, *length));
+                prop_assert!(!again.reserve(*start, *length));
+            }
+            prop_assert_eq!(&again, &regions);
             for (start, length) in taken {
                 regions.give_back(start, length);
             }

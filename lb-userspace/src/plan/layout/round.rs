@@ -15,6 +15,7 @@ use super::Settings;
 use super::WINDOW;
 use super::node;
 use super::table;
+use super::table::Table;
 use crate::model::intent::DataplaneIntent;
 use crate::model::intent::FrontendName;
 use crate::model::intent::PeerNode;
@@ -135,6 +136,10 @@ impl<'a> Round<'a> {
 
     fn plan_nodes(&mut self, intent: &DataplaneIntent, segment: &Segment, settings: Settings) {
         let unknown = PeerNode::default();
+        let spared: Vec<String> = match self.layout.is_unconfirmed {
+            true => self.layout.nodes.keys().cloned().collect(),
+            false => Vec::new(),
+        };
         let mut wanted: BTreeMap<&str, &PeerNode> = intent
             .nodes
             .iter()
@@ -147,11 +152,19 @@ impl<'a> Round<'a> {
         {
             wanted.entry(&backend.node).or_insert(&unknown);
         }
+        for name in &spared {
+            wanted.entry(name).or_insert(&unknown);
+        }
         wanted.remove(self.local);
 
         let mut peer_macs = BTreeMap::new();
         for (name, peer) in wanted {
-            let (value, mac) = node::value(peer, segment);
+            let former = self.layout.nodes.get(name).map(|placed| placed.value);
+            let is_spared = self.layout.is_unconfirmed && !intent.nodes.contains_key(name);
+            let (value, mac) = match former.filter(|_| is_spared) {
+                Some(value) => (value, node::mac(&value)),
+                None => node::value(peer, former.as_ref(), segment),
+            };
             let Some(number) = self.place_node(name, value) else {
                 continue;
             };
@@ -171,9 +184,12 @@ impl<'a> Round<'a> {
                     .push(Step::RemovePeerMac { mac: *mac });
             }
         }
-        let config = node::config(&intent.flow_key, peer_macs.keys(), segment, settings);
+        let mut config = node::config(&intent.flow_key, peer_macs.keys(), segment, settings);
+        if let Some(former) = self.layout.config.filter(|_| self.layout.is_unconfirmed) {
+            config.flow_key = former.flow_key;
+        }
         if self.layout.config != Some(config) {
-            self.set_config.push(Step::SetConfig(config));
+            self.set_config.push(Step::SetConfig(Box::new(config)));
         }
         self.layout.config = Some(config);
         self.layout.peer_macs = peer_macs;
@@ -202,10 +218,11 @@ impl<'a> Round<'a> {
     }
 
     fn plan_frontends(&mut self, intent: &DataplaneIntent) {
-        let present = self.layout.frontends.keys();
+        let present = self.layout.frontends.iter();
         let gone: Vec<FrontendName> = present
-            .filter(|name| !intent.frontends.contains_key(name))
-            .copied()
+            .filter(|(name, _)| !intent.frontends.contains_key(name))
+            .filter(|(_, table)| !self.is_spared(table))
+            .map(|(name, _)| *name)
             .collect();
         for name in gone {
             table::remove(self, name);
@@ -217,7 +234,10 @@ impl<'a> Round<'a> {
             .partition(|(name, _)| self.layout.frontends.contains_key(name));
         for (name, frontend) in present.into_iter().chain(new) {
             let table = self.layout.frontends.get(name);
-            if table.is_some_and(|table| table.intent == *frontend && !table.is_short) {
+            if table.is_some_and(|table| table.is_settled && table.intent == *frontend) {
+                continue;
+            }
+            if frontend.backends.is_empty() && table.is_some_and(|table| self.is_spared(table)) {
                 continue;
             }
             if let Err(reason) = table::plan(self, *name, frontend) {
@@ -226,12 +246,18 @@ impl<'a> Round<'a> {
         }
     }
 
+    /// Whether a frontend stays though the intent has nothing of it, or no backends: after a restart, when
+    /// the file that would tell cannot be read.
+    fn is_spared(&self, table: &Table) -> bool {
+        self.layout.is_unconfirmed && !table.is_settled
+    }
+
     fn plan_vips(&mut self, wanted: &BTreeMap<IpAddr, VipIntent>) {
         let gone: Vec<IpAddr> = self
             .layout
             .vips
             .keys()
-            .filter(|addr| !wanted.contains_key(addr))
+            .filter(|addr| !wanted.contains_key(addr) && !self.is_reached(addr))
             .copied()
             .collect();
         for (addr, intent) in wanted {
@@ -249,6 +275,12 @@ impl<'a> Round<'a> {
         }
     }
 
+    /// Whether a frontend that was spared is reached by that address.
+    fn is_reached(&self, addr: &IpAddr) -> bool {
+        let mut names = self.layout.frontends.keys();
+        self.layout.is_unconfirmed && names.any(|name| name.addr == *addr)
+    }
+
     /// Forgets nodes that nobody asks for and no backend runs on.
     fn retire_nodes(&mut self, intent: &DataplaneIntent) {
         let mut gone: BTreeSet<&str> = self
@@ -258,7 +290,7 @@ impl<'a> Round<'a> {
             .map(String::as_str)
             .filter(|name| !intent.nodes.contains_key(*name) || *name == self.local)
             .collect();
-        if gone.is_empty() {
+        if gone.is_empty() || self.layout.is_unconfirmed {
             return;
         }
         for table in self.layout.frontends.values() {

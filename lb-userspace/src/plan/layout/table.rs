@@ -32,13 +32,14 @@ pub struct Table {
     pub(super) value: Frontend,
     /// By backend number.
     pub(super) members: BTreeMap<u16, Member>,
-    pub(super) slots: Vec<Slot>,
+    pub(super) slots: Arc<[Slot]>,
     /// Slots after which the owners repeat. As long as slots have history the table stays longer than
     /// it need be, which no packet can tell.
     pub(super) length: u32,
-    /// The slots are fewer than the intent asks for, since there is no room.
-    pub(super) is_short: bool,
-    digest: String,
+    /// The table is all that the intent asks for. It is not where there was no room for all slots, nor
+    /// right after a restart.
+    pub(super) is_settled: bool,
+    pub(super) digest: String,
 }
 
 /// A backend in the maps.
@@ -52,7 +53,7 @@ pub struct Member {
     pub node: String,
     /// Its weight; 0 is draining.
     pub weight: u32,
-    value: Backend,
+    pub(super) value: Backend,
 }
 
 impl Table {
@@ -121,6 +122,10 @@ pub(super) fn plan(
             .take(length)
             .ok_or_else(|| no_slots(round, length))?,
     };
+    let id = match old.as_deref() {
+        Some(table) => table.value.id,
+        None => round.layout.frontend_ids.take().unwrap_or(0),
+    };
 
     let mut members = kept;
     for backend in added {
@@ -139,7 +144,7 @@ pub(super) fn plan(
                 node: numbers.get(backend.node.as_str()).copied().unwrap_or(0),
                 generation: round.layout.generation,
                 flags: flags(backend.weight),
-                zero: 0,
+                frontend: id,
             },
         };
         members.insert(number as u16, member);
@@ -151,10 +156,7 @@ pub(super) fn plan(
             slots: first,
             mask: old.as_ref().map_or(length - 1, |table| table.value.mask),
             backends: window as u32 * WINDOW,
-            id: match old.as_deref() {
-                Some(table) => table.value.id,
-                None => round.layout.frontend_ids.take().unwrap_or(0),
-            },
+            id,
             flags: if intent.client_affinity {
                 frontend_flags::CLIENT_AFFINITY
             } else {
@@ -163,9 +165,9 @@ pub(super) fn plan(
             zero: 0,
         },
         members,
-        slots: Vec::new(),
+        slots: Arc::default(),
         length,
-        is_short: false,
+        is_settled: true,
         digest: String::new(),
     };
     table.fill(old.as_deref());
@@ -204,7 +206,7 @@ impl Table {
             })
             .collect();
         let owners = maglev::fill(self.length, &candidates);
-        let former = old.map_or(&[][..], |table| &table.slots);
+        let former = old.map_or(&[][..], |table| &*table.slots);
         let length = owners.len().max(former.len());
         let mut slots: Vec<Slot> = owners
             .iter()
@@ -223,7 +225,7 @@ impl Table {
         if !slots.iter().copied().any(history::is_kept) {
             slots.truncate(owners.len());
         }
-        self.slots = slots;
+        self.slots = slots.into();
     }
 
     /// Finds a region for the slots if there are more or fewer than before; the reason if more do not fit.
@@ -245,7 +247,7 @@ impl Table {
             return None;
         }
         self.length = present;
-        self.is_short = true;
+        self.is_settled = false;
         self.fill(old);
         // Without history the table could shrink to the length it has: it has it.
         Some(no_slots(round, wanted))
@@ -264,12 +266,23 @@ impl Table {
             }
         }
         let is_moved = old.is_none_or(|old| old.value.slots != self.value.slots);
-        let former = old.filter(|_| !is_moved).map_or(&[][..], |old| &old.slots);
-        for (offset, slot) in self.slots.iter().enumerate() {
-            if former.get(offset) != Some(slot) {
-                let index = self.value.slots + offset as u32;
-                round.set_slots.push(Step::SetSlot { index, slot: *slot });
+        match old.filter(|_| !is_moved) {
+            None => round.set_slots.push(Step::SetSlots {
+                index: self.value.slots,
+                slots: Arc::clone(&self.slots),
+            }),
+            Some(old) => {
+                for (offset, slot) in self.slots.iter().enumerate() {
+                    if old.slots.get(offset) != Some(slot) {
+                        let index = self.value.slots + offset as u32;
+                        round.set_slots.push(Step::SetSlot { index, slot: *slot });
+                    }
+                }
             }
+        }
+        if old.is_none() {
+            let id = self.value.id;
+            round.set_frontends.push(Step::ClearCounters { id });
         }
         if old.is_none_or(|old| old.value != self.value) {
             let frontend = self.value;
@@ -307,7 +320,7 @@ impl Table {
         order.into_iter().map(|(_, _, number)| number).collect()
     }
 
-    fn compute_digest(&self) -> String {
+    pub(super) fn compute_digest(&self) -> String {
         let order = self.order();
         let mut owners = Vec::with_capacity(order.len());
         let mut places = HashMap::with_capacity(order.len());

@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 
+use lb_common::addr::AddrWords;
+use lb_common::addr::Be16;
 use lb_common::maps::Backend;
 use lb_common::maps::Frontend;
 use lb_common::maps::Slot;
@@ -22,8 +24,10 @@ use crate::model::intent::VipIntent;
 use crate::model::name::ObjectName;
 use crate::plan::maglev;
 
+mod restart;
+
 /// What the kernel's maps would hold.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Maps {
     config: Option<Config>,
     nodes: HashMap<u16, Node>,
@@ -46,7 +50,7 @@ impl Maps {
 
     fn take(&mut self, step: &Step) {
         match step.clone() {
-            Step::SetConfig(config) => self.config = Some(config),
+            Step::SetConfig(config) => self.config = Some(*config),
             Step::SetNode { number, node, .. } => {
                 self.nodes.insert(number, node);
             }
@@ -74,6 +78,15 @@ impl Maps {
             Step::SetSlot { index, slot } => {
                 self.slots.insert(index, slot);
             }
+            Step::SetSlots { index, slots } => {
+                for (index, slot) in (index..).zip(slots.iter()) {
+                    self.slots.insert(index, *slot);
+                }
+            }
+            Step::ClearCounters { id } => {
+                let mut ids = self.frontends.values().map(|frontend| frontend.id);
+                assert!(ids.all(|taken| taken != id), "{step}, which is in use");
+            }
             Step::SetFrontend { name, frontend } => {
                 self.frontends.insert(name, frontend);
             }
@@ -100,6 +113,7 @@ impl Maps {
                     }
                 }
             }
+            Step::SetSlots { .. } => self.check(),
             Step::SetBackend { backend, .. } if backend.flags == 0 => self.check(),
             Step::SetNode { .. } => self.check(),
             _ => {}
@@ -138,6 +152,38 @@ impl Maps {
                 assert!(known, "{name}: node {} is not there", backend.node);
             }
         }
+    }
+
+    /// What a restarted agent would read.
+    fn dump(&self) -> Dump {
+        let region = |value: &Frontend| value.slots..=value.slots + value.mask;
+        let slots = |value: &Frontend| region(value).map(|index| self.slots[&index]).collect();
+        let frontends = self.frontends.iter();
+        Dump {
+            config: self.config,
+            nodes: self.nodes.iter().map(|(n, node)| (*n, *node)).collect(),
+            peer_macs: self.peer_macs.iter().map(|(mac, n)| (*mac, *n)).collect(),
+            backends: self.backends.iter().map(|(n, b)| (*n, *b)).collect(),
+            frontends: frontends
+                .map(|(name, value)| (*name, *value, slots(value)))
+                .collect(),
+            vips: self.vips.iter().map(|(addr, vip)| (*addr, *vip)).collect(),
+        }
+    }
+
+    /// The owners of every slot by address and port, the history included.
+    fn owners(&self) -> BTreeMap<(FrontendName, u32), Vec<(AddrWords, Be16)>> {
+        let mut all = BTreeMap::new();
+        for (name, value) in &self.frontends {
+            for offset in 0..=value.mask {
+                let owners = self.slots[&(value.slots + offset)].owners();
+                let pods = owners.into_iter().filter(|number| *number != 0);
+                let pods = pods.map(|number| self.backend(value, number));
+                let pods = pods.map(|backend| (backend.addr, backend.port)).collect();
+                all.insert((*name, offset), pods);
+            }
+        }
+        all
     }
 
     fn backend(&self, frontend: &Frontend, number: u16) -> Backend {
@@ -277,6 +323,7 @@ fn intent(frontends: impl IntoIterator<Item = (u8, FrontendIntent)>) -> Dataplan
         (format!("node-{n}"), node)
     });
     DataplaneIntent {
+        is_partial: false,
         node: HERE.into(),
         flow_key: [1; 32],
         vips: frontends.keys().map(|name| (name.addr, vip)).collect(),
@@ -304,6 +351,17 @@ fn plan(layout: &mut Layout, intent: &DataplaneIntent) -> Plan {
 fn slot_writes(plan: &Plan) -> usize {
     let is_slot = |step: &&Step| matches!(step, Step::SetSlot { .. });
     plan.steps.iter().filter(is_slot).count()
+}
+
+/// The intent of a scene, and the pods of one node missing.
+fn intent_of(scene: &Scene, lost: u8) -> DataplaneIntent {
+    let mut wanted = intent(scene.iter().map(|(n, (order, pods))| {
+        let mut pods: Vec<_> = pods.iter().map(|(pod, weight)| (*pod, *weight)).collect();
+        pods.retain(|(pod, _)| pod % 5 != u16::from(lost));
+        (*n, frontend(1 << order, &pods))
+    }));
+    wanted.nodes.remove(&format!("node-{lost}"));
+    wanted
 }
 
 #[test]
@@ -509,12 +567,7 @@ proptest! {
         let mut layout = Layout::new(small());
         let mut maps = Maps::default();
         for (scene, lost) in scenes.iter().zip(lost) {
-            let mut wanted = intent(scene.iter().map(|(n, (order, pods))| {
-                let mut pods: Vec<_> = pods.iter().map(|(pod, weight)| (*pod, *weight)).collect();
-                pods.retain(|(pod, _)| pod % 5 != u16::from(lost));
-                (*n, frontend(1 << order, &pods))
-            }));
-            wanted.nodes.remove(&format!("node-{lost}"));
+            let wanted = intent_of(scene, lost);
             let plan = plan(&mut layout, &wanted);
             prop_assert_eq!(&plan.refused, &[]);
             let at = cut.index(plan.steps.len() + 1);

@@ -97,9 +97,6 @@ pub(super) fn dial_options(config: &SessionConfig) -> DialOptions {
         ttl: (is_external && !config.multihop).then_some(ONE_HOP),
         // As long as the send hold time: the hold timer is to notice first, and to say so.
         user_timeout: (!config.hold_time.is_zero()).then(|| config.hold_time * 2),
-        md5_key: config
-            .password
-            .as_ref()
-            .map(|password| password.clone().into_bytes()),
+        password: config.password.clone(),
     }
 }
