@@ -44,6 +44,12 @@ impl Sum {
         self
     }
 
+    /// Adds another sum.
+    #[inline(always)]
+    pub const fn add(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
     /// The one's complement of the sum: what goes into a checksum field.
     #[inline(always)]
     pub const fn finish(self) -> Be16 {

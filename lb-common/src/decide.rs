@@ -25,7 +25,7 @@ use crate::frame::Frame;
 use crate::maps::{Config, MacKey};
 use crate::wire::eth::{EthHeader, ether_type};
 use crate::wire::tcp::TcpHeader;
-use crate::wire::{IpHeader, ipv4, ipv6};
+use crate::wire::{IpHeader, ipv4, ipv6, tcp};
 
 /// What becomes of a packet that came in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,6 +101,8 @@ pub enum ReplyKind {
     Echo,
     /// A TCP reset, as if from the VIP.
     Reset,
+    /// An ICMP or ICMPv6 port unreachable from the VIP about the datagram in the frame.
+    PortUnreachable,
 }
 
 /// A packet, as far as it was read.
@@ -185,6 +187,15 @@ impl<F: Frame + ?Sized, T, A: Family> Packet<'_, F, T, A> {
     #[inline(always)]
     fn own_mac(&self) -> MacKey {
         own_mac(self.config)
+    }
+
+    /// The TCP header, if packet and frame hold it.
+    #[inline(always)]
+    fn segment(&self) -> Option<TcpHeader> {
+        if self.header.payload_length < tcp::LENGTH {
+            return None;
+        }
+        TcpHeader::read(self.frame, self.header.payload)
     }
 
     /// A reply to whoever sent the frame.

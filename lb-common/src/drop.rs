@@ -32,7 +32,7 @@ reasons! {
     Fragment = 1, "fragment";
     /// An IPv6 extension header, or a protocol that is not balanced.
     UnknownProtocol = 2, "unknown_protocol";
-    /// No frontend has the port, and policy says to be silent.
+    /// No frontend has the TCP port, and policy says to be silent.
     UnservedPort = 3, "unserved_port";
     /// The frontend has no backend.
     NoBackend = 4, "no_backend";
@@ -56,7 +56,7 @@ reasons! {
     PassedToKernel = 13, "passed_to_kernel";
     /// The flow stays half-open because the table of established flows is full; nothing was dropped.
     EstablishedFull = 14, "established_full";
-    /// Nobody serves the UDP port and there is no port unreachable to send.
+    /// No frontend has the UDP port, and policy says to be silent or no port unreachable may answer.
     UnservedUdp = 15, "unserved_udp";
 }
 

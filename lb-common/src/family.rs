@@ -3,6 +3,7 @@
 use crate::addr::{AddrWords, Be16, Be32};
 use crate::hash::{Ports, hash4, hash6};
 use crate::maps::{FlowKey4, FlowKey6, FrontendKey4, FrontendKey6};
+use crate::wire::{ipv4, ipv6};
 
 /// Version of the Internet protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,11 +37,16 @@ pub trait Family: Copy {
     type FlowKey;
     /// Which one it is.
     const VERSION: Version;
+    /// Octets of an IP header without options or extensions.
+    const HEADER_LENGTH: usize;
 
     /// The address as map values hold it.
     fn to_words(address: Self::Address) -> AddrWords;
     /// The address that a map value holds.
     fn from_words(words: &AddrWords) -> Self::Address;
+    /// Whether the address can be a single host's, so that an ICMP error may go to it (RFC 1122 §3.2.2,
+    /// RFC 4443 §2.4): no group, not unspecified, not loopback.
+    fn is_host(address: Self::Address) -> bool;
     /// Key of a frontend.
     fn frontend_key(address: Self::Address, port: Be16, protocol: u8) -> Self::FrontendKey;
     /// Key of a flow in one `flow_direction`.
@@ -59,6 +65,7 @@ impl Family for V4 {
     type FrontendKey = FrontendKey4;
     type FlowKey = FlowKey4;
     const VERSION: Version = Version::V4;
+    const HEADER_LENGTH: usize = ipv4::LENGTH;
 
     #[inline(always)]
     fn to_words(address: Be32) -> AddrWords {
@@ -69,6 +76,12 @@ impl Family for V4 {
     fn from_words(words: &AddrWords) -> Be32 {
         let [address, ..] = words;
         *address
+    }
+
+    #[inline(always)]
+    fn is_host(address: Be32) -> bool {
+        let network = address.host() >> 24;
+        network != 0 && network != 127 && network < 224
     }
 
     #[inline(always)]
@@ -109,6 +122,7 @@ impl Family for V6 {
     type FrontendKey = FrontendKey6;
     type FlowKey = FlowKey6;
     const VERSION: Version = Version::V6;
+    const HEADER_LENGTH: usize = ipv6::LENGTH;
 
     #[inline(always)]
     fn to_words(address: AddrWords) -> AddrWords {
@@ -118,6 +132,13 @@ impl Family for V6 {
     #[inline(always)]
     fn from_words(words: &AddrWords) -> AddrWords {
         *words
+    }
+
+    #[inline(always)]
+    fn is_host([a, b, c, d]: AddrWords) -> bool {
+        let unspecified_or_loopback =
+            a.raw() | b.raw() | c.raw() == 0 && (d == Be32::new(0) || d == Be32::new(1));
+        a.host() >> 24 != 0xff && !unspecified_or_loopback
     }
 
     #[inline(always)]

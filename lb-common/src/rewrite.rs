@@ -88,6 +88,12 @@ pub const fn reply_length(reply: &Reply) -> Option<usize> {
         }
         (ReplyKind::Reset, Version::V4) => Some(reply.network + ipv4::LENGTH + tcp::LENGTH),
         (ReplyKind::Reset, Version::V6) => Some(reply.network + ipv6::LENGTH + tcp::LENGTH),
+        (ReplyKind::PortUnreachable, Version::V4) => {
+            Some(reply.network + ipv4::LENGTH + icmp::LENGTH + icmp::QUOTE)
+        }
+        (ReplyKind::PortUnreachable, Version::V6) => {
+            Some(reply.network + ipv6::LENGTH + icmp::LENGTH + icmp::QUOTE_V6)
+        }
     }
 }
 
@@ -114,6 +120,26 @@ pub fn reply<F: FrameMut + ?Sized>(frame: &mut F, reply: &Reply) -> Option<()> {
         (ReplyKind::Reset, Version::V6) => {
             let addresses = ipv6::answer(frame, network, TTL, protocol::TCP, tcp::LENGTH)?;
             write_segment(frame, network + ipv6::LENGTH, &reply.segment, addresses)
+        }
+        (ReplyKind::PortUnreachable, Version::V4) => {
+            let quote = icmp::quote::<F, { icmp::QUOTE }>(frame, network)?;
+            let length = icmp::LENGTH + icmp::QUOTE;
+            ipv4::answer(frame, network, TTL, protocol::ICMP, length)?;
+            icmp::write_error(frame, network + ipv4::LENGTH, icmp::PORT_UNREACHABLE, quote)
+        }
+        (ReplyKind::PortUnreachable, Version::V6) => {
+            let quote = icmp::quote::<F, { icmp::QUOTE_V6 }>(frame, network)?;
+            let length = icmp::LENGTH + icmp::QUOTE_V6;
+            let sum = ipv6::answer(frame, network, TTL, protocol::ICMPV6, length)?
+                .add16(Be16::new(u16::from(protocol::ICMPV6)))
+                .add16(Be16::new(length as u16))
+                .add(quote);
+            icmp::write_error(
+                frame,
+                network + ipv6::LENGTH,
+                icmp::PORT_UNREACHABLE_V6,
+                sum,
+            )
         }
     }
 }

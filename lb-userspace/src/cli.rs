@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
-use crate::daemon::{KernelVips, Settings, Source};
+use crate::daemon::{KernelVips, Settings, Source, UnservedPorts};
 use crate::datapath::attach::{AttachChoice, TcOrder};
 use crate::telemetry::{self, Format};
 
@@ -76,6 +76,10 @@ struct Run {
     /// cannot handle then goes to the kernel instead of being dropped. `auto` looks for kube-proxy.
     #[arg(long, value_name = "WHETHER", default_value = "auto", value_parser = kernel_vips_parser())]
     kernel_vips: KernelVips,
+    /// What a client gets from a port of a VIP that no Service has, or that has no endpoint: silence,
+    /// or a TCP reset or ICMP port unreachable.
+    #[arg(long, value_name = "WHAT", default_value = "drop", value_parser = unserved_ports_parser())]
+    unserved_ports: UnservedPorts,
     /// Elements of the slot array, 8 bytes each; every frontend takes at least 100 per backend.
     #[arg(long, value_name = "N", default_value_t = Settings::DEFAULT_SLOTS,
           value_parser = clap::value_parser!(u32).range(1024..=1 << 28))]
@@ -147,6 +151,7 @@ fn run(arguments: Run) -> anyhow::Result<()> {
         interface: arguments.interface,
         attach: arguments.attach,
         kernel_vips: arguments.kernel_vips,
+        unserved_ports: arguments.unserved_ports,
         slots: arguments.slots,
         pin: Some(arguments.pin).filter(|path| path.as_os_str() != "none"),
         tc_order: arguments.tc_order,
@@ -191,6 +196,13 @@ fn kernel_vips_parser() -> impl TypedValueParser<Value = KernelVips> {
     })
 }
 
+fn unserved_ports_parser() -> impl TypedValueParser<Value = UnservedPorts> {
+    PossibleValuesParser::new(["drop", "reject"]).map(|text| match text.as_str() {
+        "reject" => UnservedPorts::Reject,
+        _ => UnservedPorts::Drop,
+    })
+}
+
 fn order_parser() -> impl TypedValueParser<Value = TcOrder> {
     PossibleValuesParser::new(["first", "last"]).map(|text| match text.as_str() {
         "first" => TcOrder::First,
@@ -229,6 +241,7 @@ mod tests {
         assert_eq!(run.source, Source::Directory("/etc/torline".into()));
         assert_eq!(run.attach, AttachChoice::Auto);
         assert_eq!(run.kernel_vips, KernelVips::Auto);
+        assert_eq!(run.unserved_ports, UnservedPorts::Drop);
         assert_eq!(run.socket, PathBuf::from(DEFAULT_SOCKET));
         assert_eq!(run.health_port, 17472);
         assert_eq!(run.pin, PathBuf::from(DEFAULT_PIN));

@@ -71,6 +71,16 @@ impl KernelVips {
     }
 }
 
+/// What becomes of packets for a port of a VIP that nobody serves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum UnservedPorts {
+    /// They end without an answer.
+    #[default]
+    Drop,
+    /// TCP is reset, UDP is answered with port unreachable; so many a second, not more.
+    Reject,
+}
+
 /// What the command line says.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Settings {
@@ -84,6 +94,8 @@ pub struct Settings {
     pub attach: AttachChoice,
     /// Whether the kernel serves the VIPs too.
     pub kernel_vips: KernelVips,
+    /// What answers packets for a VIP that nobody serves.
+    pub unserved_ports: UnservedPorts,
     /// Elements of the slot array.
     pub slots: u32,
     /// Where maps and links are pinned; without, the data plane ends with the agent.
@@ -115,7 +127,7 @@ impl Settings {
     fn layout(&self) -> plan::layout::Settings {
         plan::layout::Settings {
             kernel_knows_vips: self.kernel_vips.are_served(),
-            reject_unserved: true,
+            reject_unserved: self.unserved_ports == UnservedPorts::Reject,
         }
     }
 }

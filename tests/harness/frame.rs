@@ -34,8 +34,12 @@ pub struct FrameBuilder {
     pub ttl: u8,
     /// IPv4 options; a multiple of four octets.
     pub options: Vec<u8>,
+    /// IPv4 identification.
+    pub identification: u16,
     /// IPv4 fragment word.
     pub fragment: u16,
+    /// TCP window.
+    pub window: u16,
     /// Octets behind the transport header.
     pub payload: Vec<u8>,
     /// Sequence number, acknowledgment number and control bits; none makes it UDP.
@@ -52,7 +56,9 @@ impl FrameBuilder {
             Some((sequence, acknowledgment, flags)) => {
                 transport.extend(sequence.to_be_bytes());
                 transport.extend(acknowledgment.to_be_bytes());
-                transport.extend([0x50, flags, 0x20, 0x00, 0, 0, 0, 0]);
+                transport.extend([0x50, flags]);
+                transport.extend(self.window.to_be_bytes());
+                transport.extend([0, 0, 0, 0]);
                 (6, 16)
             }
             None => {
@@ -74,7 +80,7 @@ impl FrameBuilder {
                 let length = 20 + self.options.len();
                 let mut header = vec![0x40 | (length / 4) as u8, 0];
                 header.extend(((length + transport.len()) as u16).to_be_bytes());
-                header.extend([0x12, 0x34]);
+                header.extend(self.identification.to_be_bytes());
                 header.extend(self.fragment.to_be_bytes());
                 header.extend([self.ttl, protocol, 0, 0]);
                 header.extend(source.octets());

@@ -25,7 +25,7 @@ use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, chroot, fchdir};
 use tokio::signal::unix::{SignalKind, signal};
 
 const PREFIX: &str = "torline-";
@@ -45,7 +45,14 @@ static NEXT_LAB: AtomicU32 = AtomicU32::new(1);
 pub struct Netns {
     name: String,
     net: File,
-    mnt: File,
+    mounts: Mounts,
+}
+
+/// A mount namespace, and this process's root in it, which in a chroot is not the namespace's own.
+#[derive(Debug)]
+struct Mounts {
+    namespace: File,
+    root: File,
 }
 
 impl Netns {
@@ -74,12 +81,12 @@ impl Netns {
     fn create(name: &str) -> Result<Self> {
         run("ip", ["netns", "add", name])?;
         let net = File::open(Path::new(NETNS_DIR).join(name))?;
-        let mnt = thread::scope(|scope| joined(scope.spawn(|| mount_namespace(&net))))
+        let mounts = thread::scope(|scope| joined(scope.spawn(|| mount_namespace(&net))))
             .with_context(|| format!("mount /sys for {name}"))?;
         let netns = Self {
             name: name.to_owned(),
             net,
-            mnt,
+            mounts,
         };
         netns.run(["ip", "link", "set", "lo", "up"])?;
         Ok(netns)
@@ -94,7 +101,7 @@ impl Netns {
     pub fn enter<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             joined(scope.spawn(|| {
-                switch(&self.net, &self.mnt);
+                switch(&self.net, &self.mounts);
                 body()
             }))
         })
@@ -108,11 +115,11 @@ impl Netns {
         &self,
         body: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<JoinHandle<T>> {
-        let (net, mnt) = (self.net.try_clone()?, self.mnt.try_clone()?);
+        let (net, mounts) = (self.net.try_clone()?, self.mounts.try_clone()?);
         thread::Builder::new()
             .name(self.name.clone())
             .spawn(move || {
-                switch(&net, &mnt);
+                switch(&net, &mounts);
                 body()
             })
     }
@@ -251,14 +258,21 @@ fn succeeded(command: &Command, output: &Output) -> Result<()> {
     Ok(())
 }
 
-/// Gives the calling thread, which must be about to end, a mount namespace with the `/sys` that belongs to
-/// `net`; returns a handle that keeps it.
-fn mount_namespace(net: &File) -> Result<File> {
+/// Gives the calling thread, which must be about to end, mounts with the `/sys` that belongs to `net`.
+fn mount_namespace(net: &File) -> Result<Mounts> {
     setns(net, CloneFlags::CLONE_NEWNET)?;
     unshare(CloneFlags::CLONE_NEWNS)?;
+    let namespace = File::open("/proc/thread-self/ns/mnt")?;
+    let mounts = Mounts {
+        namespace,
+        root: File::open("/")?,
+    };
     let none = None::<&str>;
     // Mounts made outside later (the next namespace's file) are still seen here; ours are not seen there.
+    // That is said of the namespace's own root, which entering it leads to.
+    setns(&mounts.namespace, CloneFlags::CLONE_NEWNS)?;
     mount(none, "/", none, MsFlags::MS_SLAVE | MsFlags::MS_REC, none)?;
+    mounts.enter()?;
     mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), none)?;
     mount(
         Some("bpf"),
@@ -267,7 +281,23 @@ fn mount_namespace(net: &File) -> Result<File> {
         MsFlags::empty(),
         none,
     )?;
-    Ok(File::open("/proc/thread-self/ns/mnt")?)
+    Ok(mounts)
+}
+
+impl Mounts {
+    /// Moves the calling thread to these mounts.
+    fn enter(&self) -> nix::Result<()> {
+        setns(&self.namespace, CloneFlags::CLONE_NEWNS)?;
+        fchdir(&self.root)?;
+        chroot(".")
+    }
+
+    fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            namespace: self.namespace.try_clone()?,
+            root: self.root.try_clone()?,
+        })
+    }
 }
 
 /// Moves the calling thread into the two namespaces.
@@ -275,12 +305,12 @@ fn mount_namespace(net: &File) -> Result<File> {
     clippy::expect_used,
     reason = "a thread outside its namespace must not go on"
 )]
-fn switch(net: &File, mnt: &File) {
+fn switch(net: &File, mounts: &Mounts) {
     setns(net, CloneFlags::CLONE_NEWNET).expect("enter the network namespace");
     // A mount namespace can be entered only by a thread whose root and working directory are its own.
     unshare(CloneFlags::CLONE_FS).expect("leave the shared working directory");
     let here = std::env::current_dir();
-    setns(mnt, CloneFlags::CLONE_NEWNS).expect("enter the mount namespace");
+    mounts.enter().expect("enter the mount namespace");
     if let Ok(here) = here {
         std::env::set_current_dir(here).expect("go back to the working directory");
     }

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
+use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
 use lb_common::abi;
 use lb_common::drop::DropReason;
@@ -47,14 +48,24 @@ pub struct Programs {
 impl Programs {
     /// Loads the object with small maps and verifies its programs.
     pub fn load() -> Result<Self> {
+        Self::load_with(&[abi::program::INGRESS, abi::program::INGRESS_LINEAR], &[])
+    }
+
+    /// The same, of the XDP programs these only, with some maps of other sizes.
+    pub fn load_with(ingress: &[&str], sizes: &[(&str, u32)]) -> Result<Self> {
         let path = object_path();
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        loader
             .map_max_entries(abi::map::SLOTS, 4_096)
             .map_max_entries(abi::map::BACKENDS, 4_096)
-            .map_max_entries(abi::map::FRONTEND_STATS, 64)
+            .map_max_entries(abi::map::FRONTEND_STATS, 64);
+        for (map, entries) in sizes {
+            loader.map_max_entries(map, *entries);
+        }
+        let mut ebpf = loader
             .load_file(&path)
             .with_context(|| format!("failed to load {}", path.display()))?;
-        for name in [abi::program::INGRESS, abi::program::INGRESS_LINEAR] {
+        for name in ingress {
             let program: &mut Xdp = ebpf
                 .program_mut(name)
                 .context("no such program")?
@@ -88,7 +99,17 @@ impl Programs {
             .program(name)
             .context("no such program")?
             .try_into()?;
-        run(program, frame, repeat)
+        run(program, frame, repeat, None)
+    }
+
+    /// Runs an XDP program on a frame whose first buffer ends after so many octets (kernel 6.18).
+    pub fn ingress_split(&self, name: &str, frame: &[u8], first: usize) -> Result<Run> {
+        let program = self.ebpf.program(name).context("no such program")?;
+        let program: &Xdp = program.try_into()?;
+        // `struct xdp_md`, whose second word is where the first buffer ends.
+        let mut context = [0; 24];
+        context[4..8].copy_from_slice(&u32::try_from(first)?.to_ne_bytes());
+        Ok(run(program, frame, 1, Some(&context))?.0)
     }
 
     /// Runs the egress program on a frame.
@@ -98,7 +119,7 @@ impl Programs {
             .program(abi::program::EGRESS)
             .context("no such program")?;
         let program: &SchedClassifier = program.try_into()?;
-        Ok(run(program, frame, 1)?.0)
+        Ok(run(program, frame, 1, None)?.0)
     }
 
     /// Writes an element of an array.
@@ -106,6 +127,14 @@ impl Programs {
         let map = self.ebpf.map_mut(map).context("no such map")?;
         let mut array: Array<&mut MapData, Plain<V>> = map.try_into()?;
         Ok(array.set(index, Plain(value), 0)?)
+    }
+
+    /// Writes an element of a per-CPU array, the same for every CPU.
+    pub fn set_per_cpu<V: Element>(&mut self, map: &str, index: u32, value: V) -> Result<()> {
+        let map = self.ebpf.map_mut(map).context("no such map")?;
+        let mut array: PerCpuArray<&mut MapData, Plain<V>> = map.try_into()?;
+        let values = vec![Plain(value); nr_cpus().map_err(|(_, error)| error)?];
+        Ok(array.set(index, PerCpuValues::try_from(values)?, 0)?)
     }
 
     /// Writes an element of a hash.
@@ -161,7 +190,7 @@ pub fn object_path() -> PathBuf {
     )
 }
 
-fn run<P>(program: &P, frame: &[u8], repeat: u32) -> Result<(Run, Duration)>
+fn run<P>(program: &P, frame: &[u8], repeat: u32, context: Option<&[u8]>) -> Result<(Run, Duration)>
 where
     P: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = aya::programs::TestRunResult>,
 {
@@ -170,6 +199,7 @@ where
         data_in: Some(frame),
         data_out: Some(&mut out),
         repeat,
+        ctx_in: context,
         ..TestRunOptions::default()
     })?;
     out.truncate(result.data_size_out as usize);

@@ -2,8 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
 
+mod abi;
+mod buffer;
+mod drops;
+mod header;
 mod load;
 mod neighbor;
 mod random;
+mod refuse;
 mod service;
 mod world;

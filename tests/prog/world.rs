@@ -1,11 +1,14 @@
 //! A node with two services, in the kernel and in ordinary memory.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 
 use harness::frame::FrameBuilder;
-use harness::program::{Programs, Run};
+use harness::program::{Element, Programs, Run};
 use lb_common::abi::{map, program};
 use lb_common::addr::{Be16, Be32, Mac, words4, words6};
+use lb_common::decide::Tables;
+use lb_common::drop::DropReason;
 use lb_common::maps::{
     Backend, Config, Frontend, FrontendKey4, FrontendKey6, MacKey, Node, Slot, Vip, backend_flags,
     config_flags, node_mode, peer_filter_bit, vip_flags,
@@ -46,17 +49,34 @@ pub(crate) fn families() -> [Family; 2] {
     ]
 }
 
-/// The same state twice: what a frame meets must not depend on where the decision runs.
+/// The same state three times: what a frame meets must not depend on where the decision runs.
 pub(crate) struct World {
+    /// The multi-buffer program and its maps.
     pub(crate) programs: Programs,
+    /// The other one, with maps of its own.
+    pub(crate) linear: Programs,
+    /// The host.
     pub(crate) memory: MemoryTables,
+    /// The linear program was spared a frame, so its counters are others.
+    linear_spared: Cell<bool>,
 }
 
 impl World {
     pub(crate) fn new(flags: u32) -> Self {
+        Self::with_room(flags, 4_096)
+    }
+
+    /// A world whose flow tables hold so many entries each.
+    pub(crate) fn with_room(flags: u32, flows: u32) -> Self {
+        let sizes = FLOW_TABLES.map(|name| (name, flows));
         let mut world = Self {
-            programs: Programs::load().unwrap(),
-            memory: MemoryTables::default(),
+            programs: Programs::load_with(&[program::INGRESS], &sizes).unwrap(),
+            linear: Programs::load_with(&[program::INGRESS_LINEAR], &sizes).unwrap(),
+            memory: MemoryTables {
+                capacity: flows as usize,
+                ..MemoryTables::default()
+            },
+            linear_spared: Cell::new(false),
         };
         // The clocks differ; a time far ahead of the first reply is all that the decision needs.
         world.memory.clock.set(1_000_000_000_000);
@@ -69,9 +89,9 @@ impl World {
             mac_tail: node.tail,
             ..Config::default()
         };
-        world.programs.set(map::CONFIG, 0, config).unwrap();
+        world.set(map::CONFIG, 0, config);
         world.memory.config = config;
-        world.programs.insert(map::PEER_MACS, peer, 1u32).unwrap();
+        world.insert(map::PEER_MACS, peer, 1u32);
         world.memory.peers.insert(peer, 1);
         let [b0, b1, b2, b3, b4, b5] = PEER.0;
         let [a0, a1, a2, a3, a4, a5] = NODE.0;
@@ -85,8 +105,7 @@ impl World {
             mode: node_mode::L2,
             ..Node::default()
         };
-        world.programs.set(map::NODES, 1, hop).unwrap();
-        world.memory.nodes.insert(1, hop);
+        world.set_node(1, hop);
         for (position, family) in families().into_iter().enumerate() {
             world.add_vip(family.vip);
             for (index, (port, protocol)) in [(LOCAL, 6), (LOCAL, 17), (REMOTE, 6), (REMOTE, 17)]
@@ -108,13 +127,11 @@ impl World {
         match address {
             IpAddr::V4(address) => {
                 let [word, ..] = words4(address);
-                self.programs.insert(map::VIPS4, word, vip).unwrap();
+                self.insert(map::VIPS4, word, vip);
                 self.memory.vips4.insert(word, vip);
             }
             IpAddr::V6(address) => {
-                self.programs
-                    .insert(map::VIPS6, words6(address), vip)
-                    .unwrap();
+                self.insert(map::VIPS6, words6(address), vip);
                 self.memory.vips6.insert(words6(address), vip);
             }
         }
@@ -150,9 +167,7 @@ impl World {
                     protocol,
                     zero: 0,
                 };
-                self.programs
-                    .insert(map::FRONTENDS4, key, frontend)
-                    .unwrap();
+                self.insert(map::FRONTENDS4, key, frontend);
                 self.memory.frontends4.insert(key, frontend);
             }
             IpAddr::V6(vip) => {
@@ -162,56 +177,164 @@ impl World {
                     protocol,
                     zero: 0,
                 };
-                self.programs
-                    .insert(map::FRONTENDS6, key, frontend)
-                    .unwrap();
+                self.insert(map::FRONTENDS6, key, frontend);
                 self.memory.frontends6.insert(key, frontend);
             }
         }
     }
 
+    /// Gives the frontend with this id another backend.
+    pub(crate) fn set_backend_of(&mut self, id: u32, change: impl FnOnce(&mut Backend)) {
+        let index = id * 16 + 1;
+        let mut backend = self.memory.backends[&index];
+        change(&mut backend);
+        self.set_backend(index, backend);
+    }
+
     pub(crate) fn set_slot(&mut self, index: u32, slot: Slot) {
-        self.programs.set(map::SLOTS, index, slot).unwrap();
+        self.set(map::SLOTS, index, slot);
         self.memory.slots.insert(index, slot);
     }
 
     pub(crate) fn set_backend(&mut self, index: u32, backend: Backend) {
-        self.programs.set(map::BACKENDS, index, backend).unwrap();
+        self.set(map::BACKENDS, index, backend);
         self.memory.backends.insert(index, backend);
     }
 
-    /// Lets a frame in, here and there; both must do the same to it.
+    pub(crate) fn set_node(&mut self, number: u32, node: Node) {
+        self.set(map::NODES, number, node);
+        self.memory.nodes.insert(number, node);
+    }
+
+    /// Spends the budget of replies for good.
+    pub(crate) fn spend_replies(&mut self) {
+        let never = u64::MAX / 2;
+        for programs in [&mut self.programs, &mut self.linear] {
+            programs.set_per_cpu(map::REPLY_DUE, 0, never).unwrap();
+        }
+        self.memory.reply_due.set(never);
+    }
+
+    fn set<V: Element>(&mut self, map: &str, index: u32, value: V) {
+        for programs in [&mut self.programs, &mut self.linear] {
+            programs.set(map, index, value).unwrap();
+        }
+    }
+
+    fn insert<K: Element, V: Element>(&mut self, map: &str, key: K, value: V) {
+        for programs in [&mut self.programs, &mut self.linear] {
+            programs.insert(map, key, value).unwrap();
+        }
+    }
+
+    /// Lets a frame in, at both programs and on the host; all must do the same to it.
     pub(crate) fn ingress(&self, frame: &[u8]) -> Run {
-        let run = self.programs.ingress(program::INGRESS, frame).unwrap();
+        let run = self.compare(frame);
+        let linear = self.linear.ingress(program::INGRESS_LINEAR, frame).unwrap();
+        assert_eq!(linear, run, "the programs disagree about {frame:02x?}");
+        run
+    }
+
+    /// The same without the program that takes one buffer only.
+    pub(crate) fn ingress_jumbo(&self, frame: &[u8]) -> Run {
+        self.linear_spared.set(true);
+        self.compare(frame)
+    }
+
+    /// Lets a frame into the multi-buffer program alone, in two buffers; says what the host would count.
+    pub(crate) fn ingress_split(&self, frame: &[u8], first: usize, reason: DropReason) -> Run {
+        self.linear_spared.set(true);
+        self.memory.count_drop(reason);
+        self.programs
+            .ingress_split(program::INGRESS, frame, first)
+            .unwrap()
+    }
+
+    fn compare(&self, frame: &[u8]) -> Run {
         let mut copy = frame.to_vec();
         let action = match self.memory.run_ingress(&mut copy) {
             Action::Drop => XDP_DROP,
             Action::Pass => XDP_PASS,
             Action::Transmit => XDP_TX,
         };
-        assert_eq!(
-            run,
-            Run {
-                action,
-                frame: copy
-            },
-            "kernel and host disagree about {frame:02x?}"
-        );
+        let host = Run {
+            action,
+            frame: copy,
+        };
+        let run = self.programs.ingress(program::INGRESS, frame).unwrap();
+        assert_eq!(run, host, "kernel and host disagree about {frame:02x?}");
         run
     }
 
     /// Lets a frame out, here and there; both must do the same to it.
     pub(crate) fn egress(&self, frame: &[u8]) -> Vec<u8> {
-        let run = self.programs.egress(frame).unwrap();
         let mut copy = frame.to_vec();
         self.memory.run_egress(&mut copy);
-        assert_eq!(
-            run.frame, copy,
-            "kernel and host disagree about {frame:02x?}"
-        );
-        run.frame
+        for (_, programs) in self.kernels() {
+            let run = programs.egress(frame).unwrap();
+            assert_eq!(
+                run.frame, copy,
+                "kernel and host disagree about {frame:02x?}"
+            );
+        }
+        copy
+    }
+
+    /// How often a reason was counted, everywhere.
+    pub(crate) fn drops(&self, reason: DropReason) -> u64 {
+        self.memory
+            .drops
+            .borrow()
+            .get(&reason)
+            .copied()
+            .unwrap_or(0)
+    }
+
+    fn kernels(&self) -> [(&'static str, &Programs); 2] {
+        [
+            (program::INGRESS, &self.programs),
+            (program::INGRESS_LINEAR, &self.linear),
+        ]
     }
 }
+
+impl Drop for World {
+    /// Nothing was counted otherwise in the kernel than on the host.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let stats = self.memory.stats.borrow();
+        let compared = if self.linear_spared.get() { 1 } else { 2 };
+        for (name, programs) in self.kernels().into_iter().take(compared) {
+            for reason in DropReason::ALL {
+                let kernel = programs.drops(*reason).unwrap();
+                assert_eq!(kernel, self.drops(*reason), "{name}: {reason:?}");
+            }
+            for id in 0..FRONTENDS {
+                let host = stats.get(&id).copied().unwrap_or_default();
+                let kernel = programs.frontend_stats(id).unwrap();
+                assert_eq!(kernel, host, "{name}: frontend {id}");
+            }
+        }
+    }
+}
+
+/// The flow tables in the object.
+const FLOW_TABLES: [&str; 6] = [
+    map::HALF_OPEN4,
+    map::HALF_OPEN6,
+    map::ESTABLISHED4,
+    map::ESTABLISHED6,
+    map::UDP4,
+    map::UDP6,
+];
+
+/// No tag, one, and two.
+pub(crate) const TAGS: [&[(u16, u16)]; 3] = [&[], &[(0x8100, 5)], &[(0x88a8, 6), (0x8100, 5)]];
+
+/// How many frontends there are: per family TCP and UDP, here and on the peer.
+const FRONTENDS: u32 = 8;
 
 pub(crate) const XDP_DROP: u32 = 1;
 pub(crate) const XDP_PASS: u32 = 2;
@@ -229,10 +352,19 @@ pub(crate) fn request(family: Family, port: u16, tcp: Option<(u32, u32, u8)>) ->
         destination_port: port,
         ttl: 60,
         options: Vec::new(),
+        identification: 0x1234,
         fragment: 0,
+        window: 0x2000,
         payload: b"hello".to_vec(),
         tcp,
     }
+}
+
+/// What [`request`] looks like once it is addressed to the pod.
+pub(crate) fn delivered(family: Family, tcp: Option<(u32, u32, u8)>) -> FrameBuilder {
+    let mut frame = request(family, POD_PORT, tcp);
+    (frame.destination, frame.ttl) = (family.pod, 59);
+    frame
 }
 
 /// A frame from the pod to the client.

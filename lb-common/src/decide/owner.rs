@@ -56,7 +56,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             return match choice {
                 Choice::Here(index) => self.open(FlowTable::Udp, index),
                 Choice::Elsewhere => Verdict::Drop(DropReason::NotOwner),
-                Choice::Nobody => Verdict::Drop(DropReason::NoBackend),
+                Choice::Nobody => self.packet.refuse_datagram(DropReason::NoBackend),
             };
         };
         self.refresh(FlowTable::Udp, &flow, 0);
@@ -66,7 +66,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
     #[inline(always)]
     fn own_tcp(&self, choice: Choice) -> Verdict {
         let packet = self.packet;
-        let Some(segment) = TcpHeader::read(packet.frame, packet.header.payload) else {
+        let Some(segment) = packet.segment() else {
             return packet.too_hard(DropReason::Malformed);
         };
         if let Some(flow) = self.live(FlowTable::Established) {

@@ -6,7 +6,7 @@ use crate::family::{Family, Version};
 use crate::frame::Frame;
 use crate::maps::{config_flags, vip_flags};
 use crate::wire::tcp::{TcpHeader, flags};
-use crate::wire::{icmp, protocol};
+use crate::wire::{icmp, protocol, udp};
 
 impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T, A> {
     /// Decides about a packet that no frontend serves.
@@ -23,11 +23,12 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
             return self.too_hard(DropReason::Fragment);
         }
         match header.protocol {
-            protocol::TCP => match TcpHeader::read(self.frame, header.payload) {
+            protocol::TCP => match self.segment() {
                 Some(segment) => self.refuse(&segment, DropReason::UnservedPort),
                 None => self.too_hard(DropReason::Malformed),
             },
-            protocol::UDP => Verdict::Drop(DropReason::UnservedPort),
+            protocol::UDP if self.is_datagram() => self.refuse_datagram(DropReason::UnservedUdp),
+            protocol::UDP => self.too_hard(DropReason::Malformed),
             _ if vip.flags & vip_flags::ANSWER_ECHO != 0 && self.is_echo_request() => {
                 if !self.tables.admit_reply() {
                     return Verdict::Drop(DropReason::ReplyLimited);
@@ -36,6 +37,13 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
             }
             _ => self.too_hard(DropReason::UnknownProtocol),
         }
+    }
+
+    /// Whether packet and frame hold a UDP header.
+    #[inline(always)]
+    fn is_datagram(&self) -> bool {
+        self.header.payload_length >= udp::LENGTH
+            && udp::ports(self.frame, self.header.payload).is_some()
     }
 
     #[inline(always)]
@@ -70,6 +78,24 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
             return Verdict::Drop(reason);
         }
         self.reset(segment, reason)
+    }
+
+    /// A datagram that nobody serves: port unreachable or silence, as configured.
+    #[inline(always)]
+    pub(super) fn refuse_datagram(&self, reason: DropReason) -> Verdict {
+        let header = &self.header;
+        // The message quotes an IP header of fixed length: one with options gets no answer.
+        let quotable = header.payload == header.offset + A::HEADER_LENGTH;
+        if self.config.flags & config_flags::REJECT_UNSERVED == 0
+            || !quotable
+            || !A::is_host(header.source)
+        {
+            return Verdict::Drop(reason);
+        }
+        if !self.tables.admit_reply() {
+            return Verdict::Drop(DropReason::ReplyLimited);
+        }
+        self.reply(ReplyKind::PortUnreachable, TcpHeader::default())
     }
 
     /// A reset from the VIP, unless the segment is one itself or the budget is spent.

@@ -1,11 +1,22 @@
-//! ICMP (RFC 792) and ICMPv6 (RFC 4443), as far as echo.
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443), as far as echo and port unreachable.
 
-use crate::addr::Be16;
-use crate::checksum::Difference;
+use crate::addr::{Be16, Be32};
+use crate::checksum::{Difference, Sum};
 use crate::frame::{Frame, FrameMut, Window, WindowMut};
+use crate::wire::{ipv4, ipv6, udp};
 
-/// Octets of an echo header.
+/// Octets of the header of an echo or an error.
 pub const LENGTH: usize = 8;
+/// Octets that a port unreachable quotes: the IP header and eight behind it, as RFC 792 wants it.
+///
+/// They are as many as the two headers before them, so the quote is moved by its own length.
+pub const QUOTE: usize = ipv4::LENGTH + udp::LENGTH;
+/// The same in IPv6. RFC 4443 §3.1 allows more; this much is what the sender looks at.
+pub const QUOTE_V6: usize = ipv6::LENGTH + udp::LENGTH;
+/// Type 3, code 3.
+pub const PORT_UNREACHABLE: Be16 = Be16::new(0x0303);
+/// Type 1, code 4.
+pub const PORT_UNREACHABLE_V6: Be16 = Be16::new(0x0104);
 
 const ECHO_REQUEST: Be16 = Be16::new(0x0800);
 const ECHO_REPLY: Be16 = Be16::new(0x0000);
@@ -44,5 +55,35 @@ pub fn answer_echo<F: FrameMut + ?Sized>(frame: &mut F, offset: usize) -> Option
             .replace16(request, reply)
             .apply(window.be16::<2>()),
     );
+    Some(())
+}
+
+/// Copies the `OCTETS` octets at `offset` to where they end. Gives their sum.
+#[inline(always)]
+pub fn quote<F: FrameMut + ?Sized, const OCTETS: usize>(
+    frame: &mut F,
+    offset: usize,
+) -> Option<Sum> {
+    let mut sum = Sum::ZERO;
+    for at in (offset..offset + OCTETS).step_by(4) {
+        let word: Be32 = frame.window::<4>(at)?.be32::<0>();
+        frame.window_mut::<4>(at + OCTETS)?.set_be32::<0>(word);
+        sum = sum.add32(word);
+    }
+    Some(sum)
+}
+
+/// Writes the header of an error whose other octets, pseudo-header included, have that sum.
+#[inline(always)]
+pub fn write_error<F: FrameMut + ?Sized>(
+    frame: &mut F,
+    offset: usize,
+    type_and_code: Be16,
+    rest: Sum,
+) -> Option<()> {
+    let mut window = frame.window_mut::<LENGTH>(offset)?;
+    window.set_be16::<0>(type_and_code);
+    window.set_be16::<2>(rest.add16(type_and_code).finish());
+    window.set_be32::<4>(Be32::new(0));
     Some(())
 }

@@ -1,0 +1,139 @@
+//! Every reason to drop a packet, reached and counted.
+
+use harness::frame::{ACK, RST, SYN};
+use lb_common::drop::DropReason;
+use lb_common::maps::{Node, Slot, config_flags};
+
+use crate::world::{LOCAL, PEER, REMOTE, World, families, request, response};
+
+const NOBODY: u16 = 4444;
+
+/// Id of the frontend of IPv4 whose pod runs on the peer; that of IPv6 is four higher.
+const TCP_REMOTE: u32 = 2;
+
+/// Reasons that no frame brings about here, and why.
+const UNREACHABLE: [(DropReason, &str); 1] = [(
+    DropReason::NotRewritable,
+    "a frame that was read has the octets to be written, and only an advertisement to a solicitation \
+     without options or a port unreachable makes a frame longer, for which every driver has room",
+)];
+
+#[test]
+fn every_drop_reason_is_reached_or_named() {
+    let mut reached = Vec::new();
+    for reason in DropReason::ALL {
+        if let Some(world) = bring_about(*reason) {
+            // Once for each family, and each program has to agree with the host.
+            let expected = if *reason == DropReason::Malformed {
+                3
+            } else {
+                2
+            };
+            assert_eq!(world.drops(*reason), expected, "{reason:?}");
+            reached.push(*reason);
+        }
+    }
+    let named = UNREACHABLE.map(|(reason, _)| reason);
+    for reason in DropReason::ALL {
+        assert!(
+            reached.contains(reason) != named.contains(reason),
+            "{reason:?}"
+        );
+    }
+}
+
+/// A world in which one frame of each family met that end.
+fn bring_about(reason: DropReason) -> Option<World> {
+    let mut world = World::with_room(flags(reason), 4);
+    match reason {
+        DropReason::NodeUnreachable => world.set_node(1, Node::default()),
+        DropReason::ReplyLimited => world.spend_replies(),
+        DropReason::NoBackend => (0..32).for_each(|slot| world.set_slot(slot, Slot::new([0; 4]))),
+        DropReason::ReverseTaken => {
+            for id in [TCP_REMOTE, TCP_REMOTE + 4] {
+                world.set_backend_of(id, |backend| backend.node = 0);
+            }
+        }
+        _ => {}
+    }
+    for family in families() {
+        let tcp = |port, segment| request(family, port, Some(segment));
+        let frame = match reason {
+            DropReason::Malformed => {
+                // Longer than the frame, in both families.
+                let mut frame = tcp(LOCAL, (1, 2, SYN)).build();
+                frame.truncate(frame.len() - 1);
+                if family.vip.is_ipv4() {
+                    world.ingress(&frame);
+                    frame.push(0);
+                    // A header of sixteen octets.
+                    frame[14] = 0x44;
+                }
+                frame
+            }
+            DropReason::Fragment | DropReason::PassedToKernel => {
+                let mut fragment = request(family, LOCAL, None);
+                fragment.fragment = 0x2000;
+                if family.vip.is_ipv4() {
+                    fragment.build()
+                } else {
+                    fragment.wrap(44, &[17, 0, 0, 1, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0])
+                }
+            }
+            DropReason::UnknownProtocol => request(family, LOCAL, None).wrap(50, &[0; 24]),
+            DropReason::UnservedPort => tcp(NOBODY, (1, 0, SYN)).build(),
+            DropReason::UnservedUdp => request(family, NOBODY, None).build(),
+            DropReason::NoBackend => tcp(LOCAL, (1, 0, SYN)).build(),
+            DropReason::NotOwner => {
+                let mut frame = tcp(REMOTE, (1, 0, SYN));
+                frame.from = PEER;
+                frame.build()
+            }
+            DropReason::NodeUnreachable => tcp(REMOTE, (1, 0, SYN)).build(),
+            DropReason::TtlExpired => {
+                let mut frame = tcp(REMOTE, (1, 0, SYN));
+                frame.ttl = 1;
+                frame.build()
+            }
+            DropReason::ReverseTaken => {
+                world.ingress(&tcp(LOCAL, (1, 0, SYN)).build());
+                tcp(REMOTE, (1, 0, SYN)).build()
+            }
+            DropReason::TableFull => {
+                for source_port in [1, 2] {
+                    let mut frame = request(family, LOCAL, None);
+                    frame.source_port = source_port;
+                    world.ingress(&frame.build());
+                }
+                request(family, LOCAL, None).build()
+            }
+            DropReason::UnknownFlow => tcp(LOCAL, (1, 2, RST)).build(),
+            DropReason::ReplyLimited => tcp(LOCAL, (1, 2, ACK)).build(),
+            DropReason::EstablishedFull => {
+                for source_port in [1, 2, 3] {
+                    let frame = |tcp| {
+                        let mut frame = request(family, LOCAL, Some(tcp));
+                        frame.source_port = source_port;
+                        frame.build()
+                    };
+                    world.ingress(&frame((1, 0, SYN)));
+                    let mut answer = response(family, Some((9, 2, SYN | ACK)));
+                    answer.destination_port = source_port;
+                    world.egress(&answer.build());
+                    world.ingress(&frame((2, 10, ACK)));
+                }
+                continue;
+            }
+            DropReason::NotRewritable => return None,
+        };
+        world.ingress(&frame);
+    }
+    Some(world)
+}
+
+fn flags(reason: DropReason) -> u32 {
+    match reason {
+        DropReason::PassedToKernel => config_flags::KERNEL_KNOWS_VIPS,
+        _ => 0,
+    }
+}
