@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use harness::agent::{binary, rebuilt};
 use harness::source::Condition;
 use harness::topology::Pod;
 
@@ -69,8 +70,10 @@ impl Event {
     pub(crate) const fn excuse(self, mode: Mode) -> Option<&'static str> {
         match (self, mode) {
             (_, Mode::Geneve) => Some("no tunnel yet"),
-            (Self::Rehash | Self::FirstHopKilled, Mode::L2) => None,
-            (Self::AgentKilled | Self::AgentUpgraded, Mode::L2) => Some("nothing pinned yet"),
+            (
+                Self::Rehash | Self::FirstHopKilled | Self::AgentKilled | Self::AgentUpgraded,
+                Mode::L2,
+            ) => None,
             (_, Mode::L2) => Some("no chain yet"),
         }
     }
@@ -131,12 +134,7 @@ impl Event {
             }
             Self::AgentKilled | Self::AgentUpgraded => {
                 lab.open(count)?;
-                for agent in 0..agents {
-                    lab.change(&format!("replace agent {agent}"), |lab| {
-                        lab.cluster.replace_agent(agent)?;
-                        lab.cluster.wait_ready().map(drop)
-                    })?;
-                }
+                replace_agents(&mut lab, self == Self::AgentUpgraded)?;
             }
             Self::TwoAtOnce => {
                 lab.open(count)?;
@@ -194,6 +192,37 @@ fn rolling_update(lab: &mut Lab, count: usize) -> Result<()> {
     lab.change("remove the old ones", |lab| remove(lab, &going))
 }
 
+/// Connections are tried while a node has no agent, and when it has one again.
+fn replace_agents(lab: &mut Lab, is_upgrade: bool) -> Result<()> {
+    let (what, program) = if is_upgrade {
+        ("stop", rebuilt(lab.cluster.topology.dir())?)
+    } else {
+        ("kill", binary()?)
+    };
+    for index in 0..lab.cluster.agents.len() {
+        let before = lab.tables(index)?;
+        lab.change(&format!("{what} agent {index}"), |lab| {
+            let agent = lab.cluster.agents.get_mut(index).context("no agent")?;
+            if is_upgrade {
+                agent.end()
+            } else {
+                agent.kill()
+            }
+        })?;
+        lab.change("start another", |lab| {
+            lab.cluster.restart_agent(index, &program)?;
+            lab.cluster.wait_ready()?;
+            lab.wait_routes()
+        })?;
+        let after = lab.tables(index)?;
+        ensure!(
+            before.programs().is_disjoint(after.programs()),
+            "the programs of before are still there"
+        );
+    }
+    Ok(())
+}
+
 /// One more pod on each of these nodes.
 fn add_pods(lab: &mut Lab, nodes: &[usize]) -> Result<()> {
     for node in nodes {
@@ -233,8 +262,6 @@ fn lose(lab: &mut Lab, index: usize) -> Result<()> {
     topology.cut_off(node)?;
     let pods = node.pods.iter().map(|pod| pod.name.clone()).collect();
     lab.forget(&pods);
-    let others: Vec<_> = (0..lab.cluster.agents.len())
-        .filter(|other| *other != index)
-        .collect();
-    lab.wait_routes(&others)
+    let others = (0..lab.cluster.agents.len()).filter(|other| *other != index);
+    lab.wait_routes_by(&others.collect::<Vec<_>>())
 }

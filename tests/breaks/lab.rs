@@ -141,7 +141,7 @@ impl Lab {
             self.cluster.start_agent()?;
         }
         self.expect(|_| Condition::Ready)?;
-        self.wait_routes(&(0..self.cluster.agents.len()).collect::<Vec<_>>())
+        self.wait_routes()
     }
 
     /// Adds a pod, of which the source knows nothing yet, to a node given by index; returns its name.
@@ -177,8 +177,13 @@ impl Lab {
             .wait_serving(|pod| condition(pod) == Condition::Ready)
     }
 
+    /// Waits until the router leads both VIPs to all nodes that have had an agent.
+    pub(crate) fn wait_routes(&self) -> Result<()> {
+        self.wait_routes_by(&(0..self.cluster.agents.len()).collect::<Vec<_>>())
+    }
+
     /// Waits until the router leads both VIPs to exactly the nodes of these indexes.
-    pub(crate) fn wait_routes(&self, nodes: &[usize]) -> Result<()> {
+    pub(crate) fn wait_routes_by(&self, nodes: &[usize]) -> Result<()> {
         for vip in VIPS {
             self.cluster.wait_route(vip, nodes, SETTLE)?;
         }
@@ -267,7 +272,8 @@ impl Lab {
 
     /// Connections whose slot names another pod than theirs.
     fn elsewhere(&self, connections: &[Connection]) -> Result<Vec<SocketAddr>> {
-        let tables = self.tables(0)?;
+        let tables = self.running().next().context("no agent runs")?;
+        let tables = self.tables(tables)?;
         let pods = self.cluster.topology.pods();
         let pods: BTreeMap<_, _> = pods.map(|pod| (pod.name.as_str(), pod.addresses)).collect();
         let mut elsewhere = Vec::new();
@@ -288,11 +294,19 @@ impl Lab {
 
     /// Packets that reached their pod along the chain, until now, on all nodes.
     fn chained(&self) -> Result<u64> {
-        let nodes = 0..self.cluster.agents.len();
-        nodes.map(|node| self.tables(node)?.chain_hits()).sum()
+        self.running()
+            .map(|node| self.tables(node)?.chain_hits())
+            .sum()
     }
 
-    fn tables(&self, node: usize) -> Result<Tables> {
+    /// Indexes of the nodes whose agent runs.
+    fn running(&self) -> impl Iterator<Item = usize> {
+        let agents = self.cluster.agents.iter().enumerate();
+        agents.filter_map(|(node, agent)| agent.is_running().then_some(node))
+    }
+
+    /// The tables of a node whose agent runs.
+    pub(crate) fn tables(&self, node: usize) -> Result<Tables> {
         let agent = self.cluster.agents.get(node).context("no such agent")?;
         Tables::of_process(agent.id())
     }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -82,15 +83,15 @@ impl Cluster {
         Ok(())
     }
 
-    /// Kills a node's agent, which gets no chance to say goodbye, and starts another.
+    /// Starts an agent in the place of one that ended.
     ///
     /// # Errors
-    /// When there is no such agent, or none can be started.
-    pub fn replace_agent(&mut self, index: usize) -> Result<()> {
+    /// When there never was one on that node, or none can be started.
+    pub fn restart_agent(&mut self, index: usize, program: &Path) -> Result<()> {
         let node = self.topology.nodes.get(index).context("no such node")?;
         let agent = self.agents.get_mut(index).context("no such agent")?;
-        agent.kill()?;
-        *agent = Agent::start(node, self.directory.path(), self.topology.dir())?;
+        let (source, dir) = (self.directory.path(), self.topology.dir());
+        *agent = Agent::start_build(program, node, source, dir)?;
         Ok(())
     }
 

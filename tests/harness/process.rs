@@ -56,6 +56,14 @@ impl Process {
     /// # Errors
     /// When it has not ended after `limit`; it is killed then.
     pub fn stop(mut self, signal: Signal, limit: Duration) -> Result<ExitStatus> {
+        self.end(signal, limit)
+    }
+
+    /// The same, and keeps its place.
+    ///
+    /// # Errors
+    /// When it has not ended after `limit`.
+    pub fn end(&mut self, signal: Signal, limit: Duration) -> Result<ExitStatus> {
         kill(Pid::from_raw(self.child.id().try_into()?), signal)?;
         wait::until("the end of a process", limit, || {
             self.ended()?.context("still running")

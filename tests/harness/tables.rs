@@ -19,6 +19,7 @@ const TCP: u8 = 6;
 /// Maps by name.
 #[derive(Debug)]
 pub struct Tables {
+    programs: BTreeSet<u32>,
     ids: BTreeMap<String, u32>,
 }
 
@@ -50,7 +51,12 @@ impl Tables {
                 ids.insert(info.name_as_str().unwrap_or_default().to_owned(), map);
             }
         }
-        Ok(Self { ids })
+        Ok(Self { programs, ids })
+    }
+
+    /// The kernel's numbers of the programs.
+    pub const fn programs(&self) -> &BTreeSet<u32> {
+        &self.programs
     }
 
     /// The pod to which a TCP connection's packets go now.
