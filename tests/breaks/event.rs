@@ -1,9 +1,11 @@
 //! The events: each leaves the pods of the connections that are counted alive.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 use harness::agent::{binary, rebuilt};
+use harness::netns;
 use harness::source::Condition;
 use harness::topology::Pod;
 
@@ -95,18 +97,18 @@ impl Event {
         )
     }
 
-    /// Lets it happen to `count` connections of each family; tells what became of them.
+    /// Lets it happen to `count` connections to each VIP; tells what became of them.
     ///
     /// # Errors
     /// When something else fails than a connection.
-    pub(crate) fn run(self, lab: &str, mode: Mode, count: usize) -> Result<[Tally; 2]> {
+    pub(crate) fn run(self, mode: Mode, vips: &[IpAddr], count: usize) -> Result<Vec<Tally>> {
         crate::lab::say(&format!("{}::{}:", self.name(), mode.name()));
         let empty = match self {
             Self::FirstHopKilled | Self::NodeJoins => 1,
             Self::NodeLostInChain => LAST,
             _ => 0,
         };
-        let mut lab = Lab::build(lab, mode, PODS, empty)?;
+        let mut lab = Lab::build(&netns::next_lab(), mode, vips, PODS, empty)?;
         let agents = match self {
             Self::NodeJoins => LAST,
             _ => LAST + 1,

@@ -3,27 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::Command;
 use std::time::{Duration, Instant};
+use std::{env, mem};
 
 use anyhow::{Context, Result};
 use harness::cluster::{Cluster, SETTLE};
 use harness::hops::Hops;
 use harness::peer::bird::HOLD_TIME;
+use harness::process::Process;
 use harness::source::{Condition, Port, Service};
 use harness::tables::Tables;
 use harness::topology::{Pod, Shape};
 use harness::traffic::client::{Client, Connection, Probe};
-use harness::traffic::echo::EchoServer;
 use harness::wait;
 
 /// Nodes of every laboratory here.
 pub(crate) const NODES: u8 = 3;
 /// The VIPs of the one Service: v4, v6.
-const VIPS: [IpAddr; 2] = [
+pub(crate) const VIPS: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x10)),
 ];
-const PORT: Port = Port {
+pub(crate) const PORT: Port = Port {
     name: "http",
     protocol: "TCP",
     port: 80,
@@ -79,17 +81,54 @@ pub(crate) struct Tally {
 /// The cluster, its servers and its connections.
 pub(crate) struct Lab {
     pub(crate) cluster: Cluster,
-    servers: BTreeMap<String, EchoServer>,
-    connections: [Vec<Connection>; 2],
+    servers: BTreeMap<String, Process>,
+    families: Vec<Family>,
     /// Where the router sent each connection first.
     first: BTreeMap<SocketAddr, String>,
     opened: u16,
-    tallies: [Tally; 2],
+}
+
+/// The connections of one family.
+struct Family {
+    vip: IpAddr,
+    connections: Vec<Connection>,
+    tally: Tally,
+}
+
+impl Family {
+    fn new(vip: IpAddr) -> Self {
+        let tally = Tally {
+            family: family(&vip),
+            connections: 0,
+            moved: BTreeSet::new(),
+            chained: 0,
+            tunnelled: 0,
+            broken: 0,
+            why: None,
+            recovery: Duration::ZERO,
+        };
+        Self {
+            vip,
+            connections: Vec::new(),
+            tally,
+        }
+    }
+
+    const fn target(&self) -> SocketAddr {
+        SocketAddr::new(self.vip, PORT.port)
+    }
 }
 
 impl Lab {
-    /// Builds the network with `pods` on all nodes but the last `empty`; no agent runs yet.
-    pub(crate) fn build(lab: &str, mode: Mode, pods: usize, empty: usize) -> Result<Self> {
+    /// Builds the network, for connections to these VIPs, with `pods` on all nodes but the last `empty`; no
+    /// agent runs yet.
+    pub(crate) fn build(
+        lab: &str,
+        mode: Mode,
+        vips: &[IpAddr],
+        pods: usize,
+        empty: usize,
+    ) -> Result<Self> {
         say("build");
         let service = Service {
             name: "web",
@@ -109,23 +148,12 @@ impl Lab {
                 source(VIPS[1], number)
             ))?;
         }
-        let tally = |family| Tally {
-            family,
-            connections: 0,
-            moved: BTreeSet::new(),
-            chained: 0,
-            tunnelled: 0,
-            broken: 0,
-            why: None,
-            recovery: Duration::ZERO,
-        };
         let mut lab = Self {
             cluster,
             servers: BTreeMap::new(),
-            connections: [Vec::new(), Vec::new()],
+            families: vips.iter().copied().map(Family::new).collect(),
             first: BTreeMap::new(),
             opened: 0,
-            tallies: [tally("v4"), tally("v6")],
         };
         let hosts = usize::from(NODES) - empty;
         for pod in 0..pods {
@@ -146,8 +174,13 @@ impl Lab {
 
     /// Adds a pod, of which the source knows nothing yet, to a node given by index; returns its name.
     pub(crate) fn add_pod(&mut self, node: usize) -> Result<String> {
-        let pod = self.cluster.topology.add_pod(node)?;
-        let server = EchoServer::start(&pod.netns, &pod.name, &[PORT.target])?;
+        let topology = &mut self.cluster.topology;
+        let log = topology.dir().join("pods.log");
+        let pod = topology.add_pod(node)?;
+        // A process of its own: nobody has so many files that both ends fit into one.
+        let mut command = Command::new(env::current_exe()?);
+        command.args(["--serve", &pod.name]);
+        let server = Process::start(&pod.netns, &mut command, &log)?;
         self.servers.insert(pod.name.clone(), server);
         Ok(pod.name.clone())
     }
@@ -164,8 +197,9 @@ impl Lab {
 
     /// Closes the connections of pods.
     pub(crate) fn forget(&mut self, pods: &BTreeSet<String>) {
-        for family in &mut self.connections {
-            family.retain(|connection| !pods.contains(&connection.greeting.pod));
+        for family in &mut self.families {
+            let lives = |connection: &Connection| !pods.contains(&connection.greeting.pod);
+            family.connections.retain(lives);
         }
     }
 
@@ -197,15 +231,14 @@ impl Lab {
         let (hops, client) = (Hops::watch(topology)?, patient(&self.cluster)?);
         let numbers = self.opened..self.opened + u16::try_from(count)?;
         self.opened = numbers.end;
-        let families = self.connections.iter_mut().zip(&mut self.tallies);
-        for (vip, (connections, tally)) in VIPS.into_iter().zip(families) {
+        for family in &mut self.families {
+            let vip = family.vip;
             let sources = numbers
                 .clone()
                 .map(|number| SocketAddr::new(source(vip, number), FIRST_PORT + number / SOURCES));
-            let target = SocketAddr::new(vip, PORT.port);
-            let open = client.open_from(sources, target).all()?;
-            tally.connections += open.len();
-            connections.extend(open);
+            let open = client.open_from(sources, family.target()).all()?;
+            family.tally.connections += open.len();
+            family.connections.extend(open);
         }
         self.first.extend(hops.end()?.first);
         Ok(())
@@ -222,7 +255,7 @@ impl Lab {
         let event = Instant::now();
         act(self).with_context(|| what.to_owned())?;
         let limit = HOLD_TIME + SETTLE;
-        for (probe, tally) in probes.iter().zip(&mut self.tallies) {
+        for (probe, Family { tally, .. }) in probes.iter().zip(&mut self.families) {
             let recovery = wait::until("new connections to succeed", limit, || {
                 probe.recovery(event)
             })?;
@@ -233,15 +266,16 @@ impl Lab {
     }
 
     /// What became of them all.
-    pub(crate) fn finish(self) -> [Tally; 2] {
-        self.tallies
+    pub(crate) fn finish(self) -> Vec<Tally> {
+        let families = self.families.into_iter();
+        families.map(|family| family.tally).collect()
     }
 
     /// Sends something over every connection, and adds to the tallies what moved and what broke.
     fn verify(&mut self) -> Result<()> {
         say("verify");
-        for family in 0..VIPS.len() {
-            let connections = std::mem::take(&mut self.connections[family]);
+        for index in 0..self.families.len() {
+            let connections = mem::take(&mut self.families[index].connections);
             let chained = self.chained()?;
             let hops = Hops::watch(&self.cluster.topology)?;
             let locals: Vec<_> = connections.iter().map(|open| open.local).collect();
@@ -249,7 +283,9 @@ impl Lab {
             let outcome = patient(&self.cluster)?.verify(connections);
             let seen = hops.end()?;
             let chained = self.chained()? - chained;
-            let tally = &mut self.tallies[family];
+            let Family {
+                connections, tally, ..
+            } = &mut self.families[index];
             tally.moved.extend(elsewhere);
             for local in locals {
                 let Some(now) = seen.first.get(&local) else {
@@ -265,7 +301,7 @@ impl Lab {
             if let Some(error) = outcome.bad.first() {
                 tally.why.get_or_insert(format!("{error:#}"));
             }
-            self.connections[family] = outcome.good;
+            *connections = outcome.good;
         }
         Ok(())
     }
@@ -313,11 +349,9 @@ impl Lab {
 
     fn probes(&self) -> Result<Vec<Probe>> {
         let (interval, limit) = (Duration::from_millis(20), Duration::from_millis(500));
-        let probe = |vip| {
-            let target = SocketAddr::new(vip, PORT.port);
-            Client::probe(&self.cluster.topology.client, target, interval, limit)
-        };
-        VIPS.into_iter().map(probe).collect()
+        let client = &self.cluster.topology.client;
+        let probe = |family: &Family| Client::probe(client, family.target(), interval, limit);
+        self.families.iter().map(probe).collect()
     }
 }
 
@@ -325,6 +359,11 @@ fn patient(cluster: &Cluster) -> Result<Client<'_>> {
     let mut client = Client::new(&cluster.topology.client)?;
     client.limit = SILENCE;
     Ok(client)
+}
+
+/// What the report calls the family of an address.
+pub(crate) const fn family(address: &IpAddr) -> &'static str {
+    if address.is_ipv4() { "v4" } else { "v6" }
 }
 
 /// A client address of the family of a VIP.

@@ -1,11 +1,13 @@
 //! What the events did, as a table for people and as JSON for programs.
 
+use std::net::IpAddr;
+
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use crate::event::Event;
-use crate::lab::{Mode, Tally};
+use crate::lab::{Mode, Tally, family};
 
 /// All rows.
 #[derive(Debug, Default)]
@@ -77,14 +79,14 @@ impl Case {
     pub(crate) fn unfinished(
         event: Event,
         mode: Mode,
-        family: &'static str,
+        vip: &IpAddr,
         error: &anyhow::Error,
     ) -> Self {
         let excuse = event.excuse(mode);
         Self {
             event: event.name(),
             mode: mode.name(),
-            family,
+            family: family(vip),
             connections: 0,
             moved: 0,
             chained: 0,
