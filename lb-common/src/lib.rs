@@ -14,6 +14,9 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate std;
+
 pub mod abi;
 pub mod addr;
 pub mod checksum;
@@ -29,3 +32,6 @@ pub mod maps;
 pub mod memory;
 pub mod rewrite;
 pub mod wire;
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,8 @@ use lb_common::maps::{
 
 use crate::kernel;
 
+// Measured on packets that find a cold flow of 100,000 or a cold frontend of 10,000: allocating all
+// elements ahead is no faster (the difference drowns in the noise), and it takes all the memory at once.
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 const FRONTEND_COUNT: usize = 65_536;
 const HALF_OPEN_COUNT: usize = 65_536;

@@ -78,7 +78,7 @@ struct Run {
     kernel_vips: KernelVips,
     /// What a client gets from a port of a VIP that no Service has, or that has no endpoint: silence,
     /// or a TCP reset or ICMP port unreachable.
-    #[arg(long, value_name = "WHAT", default_value = "drop", value_parser = unserved_ports_parser())]
+    #[arg(long, value_name = "WHAT", default_value = "reject", value_parser = unserved_ports_parser())]
     unserved_ports: UnservedPorts,
     /// Elements of the slot array, 8 bytes each; every frontend takes at least 100 per backend.
     #[arg(long, value_name = "N", default_value_t = Settings::DEFAULT_SLOTS,
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(run.source, Source::Directory("/etc/torline".into()));
         assert_eq!(run.attach, AttachChoice::Auto);
         assert_eq!(run.kernel_vips, KernelVips::Auto);
-        assert_eq!(run.unserved_ports, UnservedPorts::Drop);
+        assert_eq!(run.unserved_ports, UnservedPorts::Reject);
         assert_eq!(run.socket, PathBuf::from(DEFAULT_SOCKET));
         assert_eq!(run.health_port, 17472);
         assert_eq!(run.pin, PathBuf::from(DEFAULT_PIN));

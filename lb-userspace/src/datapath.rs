@@ -9,7 +9,7 @@
 //! - `privilege`: what must be granted first. `pod`: lets a `zerocopy` type be a map key or value.
 //!
 //! Nothing outside this module sees a map or a program. Everything here blocks for at most the length of
-//! a few system calls, except that [`apply::Applier::run`] and [`sweep::Pass::step`] make as many as they are
+//! a few system calls, except that [`apply::run`] and [`sweep::Pass::step`] make as many as they are
 //! given; callers on an async runtime account for that.
 
 pub mod apply;

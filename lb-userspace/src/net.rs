@@ -4,5 +4,5 @@ pub mod bgp_socket;
 pub mod clock;
 pub mod kernel_vips;
 pub mod netlink;
-mod tcp_md5;
+pub mod tcp_md5;
 pub mod unix_http;

@@ -7,7 +7,7 @@ pub mod frame;
 pub mod hops;
 pub mod machine;
 pub mod netns;
-mod pass;
+pub mod pass;
 pub mod peer;
 pub mod process;
 pub mod program;

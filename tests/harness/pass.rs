@@ -1,7 +1,8 @@
-//! The XDP program that passes everything, for the far ends of veths.
+//! XDP programs of a few instructions: one passes all, for far ends of veths;
+//! one measures the floor.
 #![expect(
     unsafe_code,
-    reason = "bpf(2) has no safe wrapper that loads two instructions"
+    reason = "bpf(2) has no safe wrapper that loads single instructions"
 )]
 
 use std::ffi::CString;
@@ -9,11 +10,13 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
-use zerocopy::{Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_PROG_TYPE_XDP: u32 = 6;
@@ -22,14 +25,102 @@ const BPF_XDP: u32 = 37;
 /// `r0 = XDP_PASS; exit`.
 const PASS: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 2, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
 
-/// Attaches the program to an interface of the calling thread's namespace, for as long as the interface or
+/// Swaps source and destination MAC and sends the frame back: the least that a forwarder does.
+const SWAP_MACS: [[u8; 8]; 17] = [
+    // r6 = data, r2 = data_end; fewer than 14 octets pass.
+    [0x61, 0x16, 0, 0, 0, 0, 0, 0],
+    [0x61, 0x12, 4, 0, 0, 0, 0, 0],
+    [0xbf, 0x63, 0, 0, 0, 0, 0, 0],
+    [0x07, 0x03, 0, 0, 14, 0, 0, 0],
+    [0x2d, 0x23, 10, 0, 0, 0, 0, 0],
+    // Twelve octets out, twelve in.
+    [0x61, 0x64, 0, 0, 0, 0, 0, 0],
+    [0x69, 0x65, 4, 0, 0, 0, 0, 0],
+    [0x61, 0x67, 6, 0, 0, 0, 0, 0],
+    [0x69, 0x68, 10, 0, 0, 0, 0, 0],
+    [0x63, 0x76, 0, 0, 0, 0, 0, 0],
+    [0x6b, 0x86, 4, 0, 0, 0, 0, 0],
+    [0x63, 0x46, 6, 0, 0, 0, 0, 0],
+    [0x6b, 0x56, 10, 0, 0, 0, 0, 0],
+    // XDP_TX, and XDP_PASS.
+    [0xb7, 0, 0, 0, 3, 0, 0, 0],
+    [0x95, 0, 0, 0, 0, 0, 0, 0],
+    [0xb7, 0, 0, 0, 2, 0, 0, 0],
+    [0x95, 0, 0, 0, 0, 0, 0, 0],
+];
+
+/// The program that swaps MACs, as the floor of what forwarding costs.
+#[derive(Debug)]
+pub struct Floor(OwnedFd);
+
+impl Floor {
+    /// Loads it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn load() -> io::Result<Self> {
+        load(&SWAP_MACS).map(Self)
+    }
+
+    /// Mean time of so many runs on a frame, each of which meets what the last one left.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the frame does not go back.
+    pub fn run(&self, frame: &[u8], repeat: u32) -> io::Result<Duration> {
+        let mut attr = TestRun {
+            program: number(&self.0),
+            result: 0,
+            size_in: u32::try_from(frame.len()).map_err(io::Error::other)?,
+            size_out: 0,
+            data_in: frame.as_ptr() as u64,
+            data_out: 0,
+            repeat,
+            nanoseconds: 0,
+        };
+        let octets = attr.as_mut_bytes();
+        // SAFETY: `attr` is readable and writable for its length, and the frame outlives the call.
+        let done = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                BPF_PROG_TEST_RUN,
+                octets.as_mut_ptr(),
+                octets.len(),
+            )
+        };
+        if done < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if attr.result != XDP_TX {
+            return Err(io::Error::other(format!("returned {}", attr.result)));
+        }
+        Ok(Duration::from_nanos(attr.nanoseconds.into()))
+    }
+}
+
+const XDP_TX: u32 = 3;
+
+/// Head of `union bpf_attr` for `BPF_PROG_TEST_RUN`.
+#[derive(IntoBytes, FromBytes)]
+#[repr(C)]
+struct TestRun {
+    program: u32,
+    result: u32,
+    size_in: u32,
+    size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    nanoseconds: u32,
+}
+
+/// Attaches the program that passes everything to an interface of the calling thread's namespace, for as long as the interface or
 /// the namespace's `/sys/fs/bpf` lives. What a veth's peer sends back with `XDP_TX` arrives only if its
 /// end has such a program.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub(crate) fn attach(interface: &str) -> io::Result<()> {
-    let program = load()?;
+    let program = load(&PASS)?;
     let link = bpf(
         BPF_LINK_CREATE,
         &LinkCreate {
@@ -49,12 +140,12 @@ pub(crate) fn attach(interface: &str) -> io::Result<()> {
     bpf_done(BPF_OBJ_PIN, &pin)
 }
 
-fn load() -> io::Result<OwnedFd> {
+fn load(code: &[[u8; 8]]) -> io::Result<OwnedFd> {
     let license = c"GPL";
     let attr = ProgLoad {
         program_type: BPF_PROG_TYPE_XDP,
-        instructions: 2,
-        code: PASS.as_ptr() as u64,
+        instructions: u32::try_from(code.len()).map_err(io::Error::other)?,
+        code: code.as_ptr() as u64,
         license: license.as_ptr() as u64,
     };
     bpf(BPF_PROG_LOAD, &attr)

@@ -10,6 +10,7 @@ mod echo;
 mod fixture;
 mod laboratory;
 mod neighbor;
+mod readme;
 mod route;
 mod source;
 mod traffic;

@@ -1,4 +1,5 @@
-//! The object's maps and programs are those of `lb_common::abi` and `lb_common::maps`.
+//! The object's maps and programs are those of `lb_common::abi` and
+//! `lb_common::maps`.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,5 @@
-//! Frames of more octets than one buffer has, and headers that do not lie in the first.
+//! Frames of more octets than one buffer has, and headers that do not lie in
+//! the first.
 
 use harness::frame::{ACK, FrameBuilder, SYN};
 use lb_common::drop::DropReason;

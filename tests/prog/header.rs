@@ -1,4 +1,5 @@
-//! Odd headers: options, fragments, extension headers, cut frames, checksums, tags.
+//! Odd headers: options, fragments, extension headers, cut frames, checksums,
+//! tags.
 
 use harness::frame::{ACK, FrameBuilder, SYN, checksum, transport_checksum};
 use lb_common::drop::DropReason;
@@ -6,7 +7,7 @@ use lb_common::maps::config_flags::KERNEL_KNOWS_VIPS;
 
 use crate::world::{
     Family, LOCAL, NODE, PEER, REJECT, REMOTE, ROUTER, TAGS, World, XDP_DROP, XDP_PASS, XDP_TX,
-    delivered, families, request,
+    delivered, families, request, words,
 };
 
 const NOBODY: u16 = 4444;
@@ -281,11 +282,12 @@ fn solicitation(tags: &[(u16, u16)]) -> Vec<u8> {
     let [_, family] = families();
     let mut frame = request(family, 0, None);
     (frame.tags, frame.ttl) = (tags.to_vec(), 255);
-    let std::net::IpAddr::V6(target) = family.vip else {
-        panic!("of IPv6")
-    };
     let mut message = vec![135, 0, 0, 0, 0, 0, 0, 0];
-    message.extend(target.octets());
+    message.extend(
+        words(family.vip)
+            .map(|word| word.host().to_be_bytes())
+            .concat(),
+    );
     message.extend([1, 1, 2, 0, 0, 0, 0, 1]);
     let sum = transport_checksum(family.client, family.vip, 58, &message);
     message[2..4].copy_from_slice(&sum.to_be_bytes());

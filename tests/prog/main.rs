@@ -4,7 +4,9 @@
 
 mod abi;
 mod buffer;
+mod cost;
 mod drops;
+mod flood;
 mod header;
 mod load;
 mod neighbor;

@@ -1,4 +1,5 @@
-//! What a VIP answers that nobody serves: every octet of resets and of port unreachable.
+//! What a VIP answers that nobody serves: every octet of resets and of port
+//! unreachable.
 
 use std::net::IpAddr;
 

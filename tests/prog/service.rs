@@ -5,8 +5,8 @@ use lb_common::drop::DropReason;
 use lb_common::flow::FlowTable;
 
 use crate::world::{
-    Family, LOCAL, NODE, PEER, REJECT, REMOTE, World, XDP_DROP, XDP_PASS, XDP_TX, delivered,
-    families, request, response,
+    LOCAL, NODE, PEER, REJECT, REMOTE, World, XDP_DROP, XDP_PASS, XDP_TX, delivered, families,
+    request, response, translated,
 };
 
 /// How many flows of a table the host holds, of both families.
@@ -67,13 +67,6 @@ fn a_packet_does_not_leave_without_ttl() {
         }
     }
     assert_eq!(world.programs.drops(DropReason::TtlExpired).unwrap(), 4);
-}
-
-/// What `response` looks like once it comes from the VIP.
-fn translated(family: Family, tcp: Option<(u32, u32, u8)>) -> Vec<u8> {
-    let mut frame = response(family, tcp);
-    (frame.source, frame.source_port) = (family.vip, LOCAL);
-    frame.build()
 }
 
 #[test]

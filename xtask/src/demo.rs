@@ -29,9 +29,9 @@ pub(crate) struct Args {
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let ready = setup::ready(Need::Demo)?;
     let object = build::object(&ready, None)?;
-    let agent = build::agent(true, None)?;
+    let agent = build::agent(false, None)?;
     sh::headline("demo");
-    let demo = lab_binary("demo", true)?;
+    let demo = lab_binary("demo")?;
     let mut command = as_root(demo.as_os_str())?;
     command
         .args(&args.args)
@@ -44,16 +44,11 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
 ///
 /// # Errors
 /// When the compiler fails.
-pub(crate) fn lab_binary(name: &str, release: bool) -> Result<std::path::PathBuf> {
+pub(crate) fn lab_binary(name: &str) -> Result<std::path::PathBuf> {
     let mut cargo = sh::cargo();
     cargo.args(["build", "--package", "lb-tests", "--bin", name]);
-    if release {
-        cargo.arg("--release");
-    }
     sh::run(&mut cargo)?;
-    Ok(build::target_dir()
-        .join(if release { "release" } else { "debug" })
-        .join(name))
+    Ok(build::target_dir().join("debug").join(name))
 }
 
 /// A command that runs `program` as root, with this environment.

@@ -25,7 +25,7 @@ pub(crate) struct Args {
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let ready = setup::ready(Need::Build)?;
     let object = build::object(&ready, None)?;
-    let verify = demo::lab_binary("verify", false)?;
+    let verify = demo::lab_binary("verify")?;
     let mut command = demo::as_root(verify.as_os_str())?;
     command.arg(object);
     if args.json {

@@ -77,7 +77,7 @@ fn describe(attributes: &RouteAttributes) -> String {
         let _ = write!(text, ", local-pref {local_pref}");
     }
     for community in &attributes.communities {
-        let _ = write!(text, ", {community:?}");
+        let _ = write!(text, ", community {community}");
     }
     text
 }
@@ -88,6 +88,24 @@ mod tests {
 
     use super::*;
     use crate::plan::layout::Plan;
+
+    #[test]
+    fn attributes_are_written_as_routers_write_them() {
+        use crate::model::cluster::Community;
+
+        let attributes = RouteAttributes {
+            local_pref: Some(200),
+            communities: [
+                Community::Standard(64512 << 16 | 100),
+                Community::Large(64512, 1, 2),
+            ]
+            .into(),
+        };
+        assert_eq!(
+            describe(&attributes),
+            ", local-pref 200, community 64512:100, community 64512:1:2"
+        );
+    }
 
     #[test]
     fn a_table_is_one_line() {

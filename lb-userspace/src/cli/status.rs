@@ -34,7 +34,7 @@ pub(super) fn show(socket: &Path, json: bool) -> anyhow::Result<()> {
     })
 }
 
-/// The tables, each left out where it would be empty.
+/// The tables, each left out where it would be empty. What only machines compare is in the JSON form.
 fn render(status: &Status) -> String {
     let mut text = head(status);
     for (title, table) in [
@@ -107,10 +107,8 @@ fn services(services: &[ServiceStatus]) -> Table {
 }
 
 fn backends(frontends: &[FrontendStatus]) -> Table {
-    let mut table = table([
-        "FRONTEND", "BACKEND", "NODE", "STATE", "WEIGHT", "SLOTS", "SHARE",
-    ]);
-    right_aligned(&mut table, [4, 5, 6]);
+    let mut table = table(["FRONTEND", "BACKEND", "NODE", "STATE", "WEIGHT", "SHARE"]);
+    right_aligned(&mut table, [4, 5]);
     for frontend in frontends {
         let mut name = frontend.name.as_str();
         if let Some(reason) = &frontend.refused {
@@ -126,7 +124,6 @@ fn backends(frontends: &[FrontendStatus]) -> Table {
                 backend.node.clone(),
                 backend.state.clone(),
                 backend.weight.to_string(),
-                grouped(backend.slots.into()),
                 format!("{share:.1} %"),
             ]);
             // The name once, then its backends under each other.
@@ -143,11 +140,9 @@ fn traffic(frontends: &[FrontendStatus]) -> Table {
         "PACKETS",
         "BYTES",
         "FLOWS",
-        "TO PODS HERE",
-        "TABLE",
-        "DIGEST",
+        "DELIVERED",
     ]);
-    right_aligned(&mut table, [2, 3, 4, 5, 6]);
+    right_aligned(&mut table, [2, 3, 4, 5]);
     for frontend in frontends {
         table.add_row([
             frontend.name.clone(),
@@ -156,23 +151,14 @@ fn traffic(frontends: &[FrontendStatus]) -> Table {
             grouped(frontend.bytes),
             grouped(frontend.flows),
             grouped(frontend.delivered),
-            grouped(frontend.table_length.into()),
-            frontend.digest.chars().take(12).collect(),
         ]);
     }
     table
 }
 
 fn sessions(sessions: &[SessionReport]) -> Table {
-    let mut table = table([
-        "PEER",
-        "ADDRESS",
-        "STATE",
-        "UP",
-        "HOLD",
-        "ROUTES",
-        "LAST ERROR",
-    ]);
+    let mut table = table(["PEER", "ADDRESS", "STATE", "UP", "HOLD", "ROUTES", "NOTE"]);
+    right_aligned(&mut table, [5]);
     for session in sessions {
         table.add_row([
             session.peer.clone(),
@@ -185,11 +171,24 @@ fn sessions(sessions: &[SessionReport]) -> Table {
                     .map(|hold| format!("{hold}s"))
                     .unwrap_or_default(),
             ),
-            or_dash(&session.routes.join(" ")),
-            session.last_error.clone().unwrap_or_default(),
+            grouped(session.routes.len() as u64),
+            session_note(session),
         ]);
     }
     table
+}
+
+/// Which families stay unsaid, and why it was down last.
+fn session_note(session: &SessionReport) -> String {
+    let error = session
+        .last_error
+        .as_ref()
+        .map(|error| match session.uptime_seconds {
+            Some(_) => format!("before: {error}"),
+            None => error.clone(),
+        });
+    let notes: Vec<_> = session.not_announced.iter().cloned().chain(error).collect();
+    notes.join("; ")
 }
 
 fn nodes(nodes: &[NodeStatus]) -> Table {

@@ -1,4 +1,4 @@
-//! The configuration element, whose heartbeat tells the programs that the agent lives.
+//! The configuration element, with the heartbeat that says the agent lives.
 //!
 //! Steps write the element now and then, the heartbeat is written every second whatever else the agent
 //! does: two handles to one [`Heart`] may be held by different tasks.

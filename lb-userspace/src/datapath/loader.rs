@@ -1,4 +1,4 @@
-//! Loads the programs, with maps of their own or with those that the agent before left pinned.
+//! Loads the programs, with new maps or with those the agent before pinned.
 
 use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfError, EbpfLoader};

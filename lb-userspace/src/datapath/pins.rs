@@ -347,7 +347,8 @@ impl Pins {
         if self.is_new
             && let Err(error) = clear(&self.directory).and_then(|_| remove_dir(&self.base))
         {
-            warn!("{}", crate::telemetry::chain(&error));
+            let error: &dyn std::error::Error = &error;
+            warn!(error, "pins of the start that was given up are left");
         }
     }
 }

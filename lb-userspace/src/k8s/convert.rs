@@ -30,6 +30,7 @@ use crate::model::name::ObjectName;
 pub use advertisement::OpenBgpAdvertisement;
 pub use community::well_known;
 pub use peer::OpenPeer;
+pub use pool::find_overlap;
 pub use secret::SecretPart;
 pub use service::OpenService;
 

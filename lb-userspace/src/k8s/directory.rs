@@ -18,16 +18,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::convert::Settings;
-use super::document::{self, Document};
+use super::document::{self, Document, MAX_FILE_BYTES};
 use super::index::{Index, Snapshot};
 use super::object::{Key, Object};
 use super::state::{State, StateFile};
 use super::tree::Tree;
 use crate::model::cluster::Cluster;
 use crate::model::intent::Finding;
-
-/// Largest file that is read, in bytes.
-pub const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// Why a directory cannot be used at all.
 #[derive(thiserror::Error, Debug)]

@@ -9,6 +9,9 @@ use serde_saphyr::{Error, Options};
 use super::object::{Kind, UnknownKind};
 use super::tree::{Tree, Value};
 
+/// Largest file that is read, in bytes.
+pub const MAX_FILE_BYTES: u64 = 16 << 20;
+
 /// An object of a kind that Torline reads, not yet typed.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Document {

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use super::convert::{
     OpenBgpAdvertisement, OpenPeer, OpenService, Part, SecretPart, Settings, convert, families,
-    well_known,
+    find_overlap, well_known,
 };
 use super::object::{Key, Kind, Object};
-use crate::model::cluster::{BgpAdvertisement, BgpPeer, Cluster, Community, Service};
+use crate::model::cluster::{BgpAdvertisement, BgpPeer, Cluster, Community, Pool, Service};
 use crate::model::intent::Finding;
 use crate::model::name::ObjectName;
 use crate::model::password::Password;
@@ -32,6 +32,8 @@ pub struct Snapshot {
 pub struct Index {
     settings: Settings,
     claims: BTreeMap<Key, BTreeMap<Arc<str>, Claim>>,
+    /// What pools were when they overlapped no other.
+    settled_pools: BTreeMap<String, Pool>,
     /// What peers and advertisements were when everything they refer to was there.
     settled_peers: BTreeMap<String, BgpPeer>,
     settled_advertisements: BTreeMap<String, BgpAdvertisement>,
@@ -64,6 +66,7 @@ impl Index {
         let key = object.key();
         let name = key.to_string();
         let claim = self.claim(source, key);
+        let is_kept = claim.part.is_some();
         claim.place = place("");
         claim.findings = problems
             .into_iter()
@@ -71,7 +74,10 @@ impl Index {
                 source: place(&problem.field),
                 object: name.clone(),
                 field: problem.field,
-                message: problem.message,
+                message: match part {
+                    Some(_) => problem.message,
+                    None => with_fate(&problem.message, is_kept),
+                },
             })
             .collect();
         if part.is_some() {
@@ -80,9 +86,10 @@ impl Index {
     }
 
     /// Notes that the newest version of an object cannot be read at all.
-    pub fn reject(&mut self, source: &str, key: Key, finding: Finding) {
+    pub fn reject(&mut self, source: &str, key: Key, mut finding: Finding) {
         let claim = self.claim(source, key);
         claim.place.clone_from(&finding.source);
+        finding.message = with_fate(&finding.message, claim.part.is_some());
         claim.findings = vec![finding];
     }
 
@@ -96,13 +103,14 @@ impl Index {
         }
     }
 
-    /// Puts the objects together. What refers to something missing stays as it was last, and is
-    /// left out if it never was complete.
+    /// Puts the objects together. What refers to something missing, or takes what another has, stays as
+    /// it was last, and is left out if it never was in order.
     pub fn snapshot(&mut self) -> Snapshot {
         let mut assembly = Assembly::default();
         for (key, claims) in &self.claims {
             assembly.add(key, claims);
         }
+        assembly.settle_pools(&mut self.settled_pools);
         assembly.settle_peers(&mut self.settled_peers);
         assembly.settle_advertisements(&mut self.settled_advertisements);
         assembly.settle_services();
@@ -137,6 +145,7 @@ struct Assembly<'a> {
     cluster: Cluster,
     findings: Vec<Finding>,
     services: Vec<(ObjectName, &'a OpenService)>,
+    pools: Vec<(&'a str, &'a str, &'a Pool)>,
     peers: Vec<(&'a str, &'a str, &'a OpenPeer)>,
     advertisements: Vec<(&'a str, &'a str, &'a OpenBgpAdvertisement)>,
     secrets: BTreeMap<ObjectName, &'a SecretPart>,
@@ -189,9 +198,7 @@ impl<'a> Assembly<'a> {
             Part::Secret(secret) => {
                 self.secrets.insert(full_name(), secret);
             }
-            Part::Pool(pool) => {
-                self.cluster.pools.insert(name, pool.clone());
-            }
+            Part::Pool(pool) => self.pools.push((&key.name, place, pool)),
             Part::Peer(peer) => self.peers.push((&key.name, place, peer)),
             Part::BgpAdvertisement(open) => self.advertisements.push((&key.name, place, open)),
             Part::L2Advertisement(advertisement) => {
@@ -238,6 +245,37 @@ impl<'a> Assembly<'a> {
     fn community(&self, alias: &str) -> Option<Community> {
         let defined = self.cluster.communities.get(alias).copied();
         defined.or_else(|| well_known(alias))
+    }
+
+    /// Keeps pools apart: one that is as it was goes before one that is added or changed, so that a mistake
+    /// takes no address from a Service. `settled` holds the pools in force, before and after.
+    fn settle_pools(&mut self, settled: &mut BTreeMap<String, Pool>) {
+        let mut last = std::mem::take(settled);
+        let (same, changed): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pools)
+            .into_iter()
+            .partition(|(name, _, pool)| last.get(*name) == Some(*pool));
+        for (name, _, pool) in same {
+            settled.insert(name.to_owned(), pool.clone());
+        }
+        for (name, place, pool) in changed {
+            let Some(overlap) = find_overlap(pool, settled) else {
+                settled.insert(name.to_owned(), pool.clone());
+                continue;
+            };
+            let kept = last
+                .remove(name)
+                .filter(|kept| find_overlap(kept, settled).is_none());
+            self.findings.push(Finding {
+                source: place.to_owned(),
+                object: format!("{} {name}", Kind::IpAddressPool),
+                field: format!("spec.addresses[{}]", overlap.index),
+                message: with_fate(&overlap.message, kept.is_some()),
+            });
+            if let Some(kept) = kept {
+                settled.insert(name.to_owned(), kept);
+            }
+        }
+        self.cluster.pools.clone_from(settled);
     }
 
     /// Looks up passwords. `settled` holds the last complete peers, before and after.

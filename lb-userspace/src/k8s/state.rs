@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::directory::MAX_FILE_BYTES;
+use super::document::MAX_FILE_BYTES;
 use crate::model::name::ObjectName;
 
 /// Directory of the state file, in the source directory.

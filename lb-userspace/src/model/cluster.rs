@@ -334,6 +334,15 @@ pub enum Community {
     Large(u32, u32, u32),
 }
 
+impl std::fmt::Display for Community {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Standard(value) => write!(f, "{}:{}", value >> 16, value & 0xffff),
+            Self::Large(a, b, c) => write!(f, "{a}:{b}:{c}"),
+        }
+    }
+}
+
 /// Which pools an advertisement is about: by name or by label; both empty means all.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct PoolChoice {

@@ -172,7 +172,7 @@ pub struct ServiceState {
     pub announced_to: BTreeSet<String>,
     /// The node that answers ARP/NDP for it.
     pub l2_leader: Option<String>,
-    /// Why this node does not announce it by BGP, where it does not.
+    /// Why this node announces it, or one of its addresses, neither by BGP nor by ARP and NDP.
     pub not_announced: Option<String>,
 }
 

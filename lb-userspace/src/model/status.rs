@@ -66,7 +66,7 @@ pub struct ServiceStatus {
     pub announced_to: Vec<String>,
     /// The node that answers ARP and NDP for it.
     pub l2_leader: Option<String>,
-    /// Why this node does not announce it by BGP.
+    /// Why this node announces it, or one of its addresses, neither by BGP nor by ARP and NDP.
     pub not_announced: Option<String>,
 }
 

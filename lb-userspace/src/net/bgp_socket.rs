@@ -7,8 +7,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::tcp_md5;
-use crate::model::password::Password;
+use super::tcp_md5::{self, Md5Key};
 
 /// DSCP CS6, as routing protocols mark their packets (RFC 4594 §3.1), in the upper six bits.
 const NETWORK_CONTROL: u32 = 0xc0;
@@ -25,7 +24,7 @@ pub struct DialOptions {
     /// How long sent bytes may stay unacknowledged; absent means for ever.
     pub user_timeout: Option<Duration>,
     /// TCP MD5 key.
-    pub password: Option<Password>,
+    pub md5_key: Option<Md5Key>,
 }
 
 /// Why there is no connection.
@@ -166,10 +165,10 @@ fn prepare(options: &DialOptions) -> Result<Socket, DialError> {
             set("IPV6_UNICAST_HOPS", socket.set_unicast_hops_v6(ttl.into()))?;
         }
     }
-    if let Some(password) = &options.password {
+    if let Some(key) = &options.md5_key {
         set(
             "TCP_MD5SIG",
-            tcp_md5::set_key(&socket, options.peer.ip(), password.expose().as_bytes()),
+            tcp_md5::set_key(&socket, options.peer.ip(), &key.0),
         )?;
     }
     if let Some(address) = options.source {
@@ -189,7 +188,7 @@ mod tests {
             source: None,
             ttl: Some(1),
             user_timeout: Some(Duration::from_secs(6)),
-            password: None,
+            md5_key: None,
         }
     }
 

@@ -242,7 +242,10 @@ fn link(message: &LinkMessage) -> Link {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-            LinkAttribute::Address(octets) => link.mac = mac(octets),
+            // Loopback has six zeros.
+            LinkAttribute::Address(octets) => {
+                link.mac = mac(octets).filter(|mac| *mac != Mac::default());
+            }
             LinkAttribute::Xdp(xdp) => link.xdp = xdp_program(xdp),
             _ => {}
         }
@@ -358,6 +361,17 @@ mod tests {
             message.header.state = state;
             assert_eq!(neighbor(&message).is_some(), counts, "{state:?}");
         }
+    }
+
+    #[test]
+    fn loopback_is_no_ethernet_interface() {
+        let mac_of = |octets: [u8; 6]| {
+            let mut message = LinkMessage::default();
+            message.attributes = vec![LinkAttribute::Address(octets.to_vec())];
+            link(&message).mac
+        };
+        assert_eq!(mac_of([0; 6]), None);
+        assert_eq!(mac_of([2, 0, 0, 0, 0, 1]), Some(Mac([2, 0, 0, 0, 0, 1])));
     }
 
     #[test]

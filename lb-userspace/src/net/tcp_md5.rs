@@ -9,6 +9,23 @@ use std::os::fd::{AsFd, AsRawFd};
 /// Longest key that the kernel takes.
 const MAX_KEY: usize = 80;
 
+/// A key of the option; `Debug` does not print it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Md5Key(pub(super) Vec<u8>);
+
+impl Md5Key {
+    /// From its octets.
+    pub fn new(octets: impl AsRef<[u8]>) -> Self {
+        Self(octets.as_ref().to_vec())
+    }
+}
+
+impl std::fmt::Debug for Md5Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Md5Key(..)")
+    }
+}
+
 /// Octets of `struct sockaddr_storage`.
 const ADDRESS: usize = 128;
 

@@ -88,6 +88,15 @@ pub fn allocate(
         let (name, service) = services[index];
         allocator.complete(name, service, &mut assignments[index]);
     }
+    // Whoever held the address first in this run may not be the first in the next.
+    for error in assignments.iter_mut().filter_map(|a| a.error.as_mut()) {
+        if let AllocateError::InUse { addr, holder }
+        | AllocateError::BackendsDiffer { addr, holder } = error
+            && let Some(first) = allocator.ledger.holder(*addr)
+        {
+            holder.clone_from(first);
+        }
+    }
     Allocation {
         probes: allocator.ledger.probes(),
         services: services

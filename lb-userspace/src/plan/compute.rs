@@ -90,7 +90,7 @@ impl<'a> Composer<'a> {
             self.report(
                 "Secret torline",
                 "there is none: flows are hashed with a public key, so anybody can aim at one backend; \
-                 create one with `torline secret`",
+                 make one with 32 bytes each in flow-key and peer-key",
             );
         }
         if !node_exists {
@@ -124,11 +124,18 @@ impl<'a> Composer<'a> {
         let nodes = &self.nodes;
         let addresses = &assignment.addresses;
         let subject = Subject::new(name, service, addresses, pool, endpoints, |e| nodes.of(e));
-        match self.speaker.announce(&subject) {
-            Ok(peers) => state.announced_to = peers,
-            Err(withheld) => state.not_announced = Some(withheld.to_string()),
-        }
-        match self.election.leader(&subject) {
+        let by_bgp = self.speaker.announce(&subject);
+        let by_layer2 = self.election.leader(&subject);
+        state.not_announced = match (&by_bgp, &by_layer2) {
+            (Ok(announced), _) => announced.left_out(),
+            // Not advertised by BGP is no fault where ARP and NDP are answered, or were meant to be.
+            (Err(Withheld::NoAdvertisement), Ok(_)) => None,
+            (Err(Withheld::NoAdvertisement), Err(withheld)) | (Err(withheld), _) => {
+                Some(withheld.to_string())
+            }
+        };
+        state.announced_to = by_bgp.map(|announced| announced.peers).unwrap_or_default();
+        match by_layer2 {
             Ok(leader) => {
                 state.l2_leader = Some(leader.node.to_owned());
                 if leader.node == self.context.node {

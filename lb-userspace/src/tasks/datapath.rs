@@ -2,8 +2,8 @@
 //!
 //! Owns the maps that steps write, the layout that says what they hold, and the places where the programs
 //! are attached. The layout is read from the maps when the first intent is there: until then whatever an
-//! agent before put into them stays. A step that fails stays in front of the next plan and is tried again
-//! every second.
+//! agent before put into them stays. A step that fails stays in front of the next plan; it is tried again
+//! every second, and so is a program that could not be attached.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::block_in_place;
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
 use super::control::Desired;
 use crate::datapath::apply::{self, Tables};
@@ -35,7 +35,7 @@ pub struct Programmed {
     pub layout: Arc<Layout>,
     /// Frontends that are not as they should be, and why.
     pub refused: Vec<(FrontendName, String)>,
-    /// Why some of it is not in the maps yet.
+    /// Why some of it is not in the maps yet, or a program not in its place.
     pub failure: Option<String>,
     /// The compute port on which the ingress program sits.
     pub ifindex: u32,
@@ -66,6 +66,10 @@ pub struct Datapath<T> {
     choice: AttachChoice,
     attached: Option<Attached>,
     ifindex: u32,
+    /// Why the ingress program is not on the compute port.
+    detached: Option<String>,
+    /// Why replies leave by some interface with the pod's address.
+    untranslated: Option<String>,
     failure: Option<String>,
 }
 
@@ -88,6 +92,8 @@ impl<T: Tables> Datapath<T> {
             choice,
             attached: Some(attached),
             ifindex,
+            detached: None,
+            untranslated: None,
             failure: None,
         }
     }
@@ -96,21 +102,17 @@ impl<T: Tables> Datapath<T> {
     pub async fn run(mut self, mut inputs: Inputs, output: watch::Sender<Option<Programmed>>) {
         let mut retry = interval(RETRY);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.set_egress(&inputs.egress.borrow_and_update().clone());
+        let egress = inputs.egress.borrow_and_update().clone();
+        self.set_egress(&egress);
         loop {
             tokio::select! {
                 changed = inputs.desired.changed() => if changed.is_err() { return },
                 changed = inputs.segment.changed() => if changed.is_err() { return },
-                changed = inputs.egress.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    let wanted = inputs.egress.borrow_and_update().clone();
-                    self.set_egress(&wanted);
-                    continue;
-                }
+                changed = inputs.egress.changed() => if changed.is_err() { return },
                 _ = retry.tick() => if self.failure.is_none() { continue },
             }
+            let egress = inputs.egress.borrow_and_update().clone();
+            self.set_egress(&egress);
             let desired = Arc::clone(&inputs.desired.borrow_and_update());
             let segment = inputs.segment.borrow_and_update().clone();
             // Before the source was read once there is nothing to program.
@@ -151,6 +153,9 @@ impl<T: Tables> Datapath<T> {
                 }
             };
         debug!(revision = desired.revision, steps = count, "programmed");
+        let failure = failure
+            .or_else(|| self.detached.clone())
+            .or_else(|| self.untranslated.clone());
         self.note_failure(failure.clone());
         let layout = Arc::new(layout);
         self.layout = Some(Arc::clone(&layout));
@@ -170,7 +175,7 @@ impl<T: Tables> Datapath<T> {
     fn note_failure(&mut self, failure: Option<String>) {
         match (&self.failure, &failure) {
             (previous, Some(text)) if previous.as_ref() != Some(text) => error!("{text}"),
-            (Some(_), None) => info!("the maps take writes again"),
+            (Some(_), None) => info!("maps and programs are as they should be again"),
             _ => {}
         }
         self.failure = failure;
@@ -189,18 +194,19 @@ impl<T: Tables> Datapath<T> {
             Ok(attached) => {
                 info!(interface = segment.interface, ifindex = segment.ifindex, mode = %attached.mode,
                       "attached to the new interface");
+                self.detached = None;
                 Some(attached)
             }
             Err(error) => {
-                error!("{}", chain(&error));
+                self.detached = Some(chain(&error));
                 None
             }
         };
     }
 
+    /// What is in its place already stays.
     fn set_egress(&mut self, wanted: &BTreeMap<u32, String>) {
-        for failure in self.attachment.set_egress(wanted) {
-            warn!("{}", chain(&failure));
-        }
+        let failures = self.attachment.set_egress(wanted);
+        self.untranslated = failures.first().map(|failure| chain(failure));
     }
 }

@@ -52,7 +52,10 @@ async fn ready(
 ) -> (StatusCode, &'static str) {
     match &*programmed.borrow() {
         Some(programmed) if programmed.failure.is_none() => (StatusCode::OK, "ok\n"),
-        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "the maps refuse writes\n"),
+        Some(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "maps or programs are not as they should be; see `torline status`\n",
+        ),
         None => (StatusCode::SERVICE_UNAVAILABLE, "no tables yet\n"),
     }
 }

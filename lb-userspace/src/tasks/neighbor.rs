@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 use super::control::Desired;
 use crate::model::segment::Segment;
 use crate::net::netlink::{Changes, Netlink, NetlinkError};
+use crate::telemetry::chain;
 
 /// How long changes are gathered before the kernel is asked once.
 const GATHER: Duration = Duration::from_millis(20);
@@ -32,6 +33,8 @@ pub struct Neighbor {
     netlink: Netlink,
     interface: String,
     wanted: BTreeSet<IpAddr>,
+    /// The last look failed.
+    is_blind: bool,
 }
 
 /// What the kernel says of the compute port, and of interfaces that lead to clients.
@@ -79,6 +82,7 @@ impl Neighbor {
             netlink,
             interface,
             wanted: BTreeSet::new(),
+            is_blind: false,
         }
     }
 
@@ -102,10 +106,7 @@ impl Neighbor {
                         return;
                     }
                     sleep(GATHER).await;
-                    match look(&self.netlink, &self.interface).await {
-                        Ok(view) => publish(view, &segment, &egress),
-                        Err(error) => warn!("{error}"),
-                    }
+                    self.look(&segment, &egress).await;
                 }
                 changed = desired.changed() => {
                     if changed.is_err() {
@@ -117,11 +118,31 @@ impl Neighbor {
                 }
                 _ = retry.tick() => {
                     ticks += 1;
+                    if self.is_blind {
+                        self.look(&segment, &egress).await;
+                    }
                     let refresh = ticks % REFRESH_EVERY == 0;
                     let now = segment.borrow().clone();
                     self.resolve(&now, refresh).await;
                 }
             }
+        }
+    }
+
+    /// Publishes what the kernel says; where it does not answer, the next tick asks again.
+    async fn look(
+        &mut self,
+        segment: &watch::Sender<Segment>,
+        egress: &watch::Sender<BTreeMap<u32, String>>,
+    ) {
+        let view = look(&self.netlink, &self.interface).await;
+        match &view {
+            Err(error) if !self.is_blind => warn!("{}", chain(error)),
+            _ => {}
+        }
+        self.is_blind = view.is_err();
+        if let Ok(view) = view {
+            publish(view, segment, egress);
         }
     }
 

@@ -76,4 +76,16 @@ pub(crate) const PROGRAMS: &[Program] = &[
         why: "bulk traffic",
         needs: LAB,
     },
+    Program {
+        name: "curl",
+        package: "curl",
+        why: "the client of the README",
+        needs: &[Need::Test],
+    },
+    Program {
+        name: "python3",
+        package: "python3",
+        why: "the pods of the README",
+        needs: &[Need::Test],
+    },
 ];

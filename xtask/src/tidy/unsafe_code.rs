@@ -8,6 +8,7 @@ const FILES: &[&str] = &[
     "lb-ebpf/src/kernel.rs",
     "lb-ebpf/src/maps.rs",
     "lb-userspace/src/datapath/pod.rs",
+    "lb-userspace/src/datapath/batch.rs",
     "lb-userspace/src/datapath/slots.rs",
     "lb-userspace/src/net/tcp_md5.rs",
     "tests/harness/pass.rs",

@@ -65,6 +65,7 @@ fn example() -> Status {
             uptime_seconds: Some(3725),
             hold_time_seconds: Some(90),
             routes: vec!["203.0.113.10/32".into()],
+            last_error: Some("no answer".into()),
             ..SessionReport::default()
         }],
         nodes: vec![NodeStatus {
@@ -105,18 +106,18 @@ services
   default/late  -                          -       -    -        no pool has a free address
 
 backends
-  FRONTEND             BACKEND         NODE    STATE     WEIGHT  SLOTS   SHARE
-  203.0.113.10:80/tcp  10.0.0.1:8080   node-a  active         1    512  50.0 %
-                       [fd00::2]:8080  node-b  active         1    512  50.0 %
-                       10.0.0.3:8080   node-b  draining       0      0   0.0 %
+  FRONTEND             BACKEND         NODE    STATE     WEIGHT   SHARE
+  203.0.113.10:80/tcp  10.0.0.1:8080   node-a  active         1  50.0 %
+                       [fd00::2]:8080  node-b  active         1  50.0 %
+                       10.0.0.3:8080   node-b  draining       0   0.0 %
 
 traffic
-  FRONTEND             SERVICE        PACKETS       BYTES  FLOWS  TO PODS HERE  TABLE  DIGEST
-  203.0.113.10:80/tcp  default/web  1,234,567  98,765,432  1,000       617,283  1,024  9f86d081884c
+  FRONTEND             SERVICE        PACKETS       BYTES  FLOWS  DELIVERED
+  203.0.113.10:80/tcp  default/web  1,234,567  98,765,432  1,000    617,283
 
 sessions
-  PEER  ADDRESS    STATE        UP     HOLD  ROUTES           LAST ERROR
-  tor   192.0.2.1  established  1h02m  90s   203.0.113.10/32
+  PEER  ADDRESS    STATE        UP     HOLD  ROUTES  NOTE
+  tor   192.0.2.1  established  1h02m  90s        1  before: no answer
 
 nodes
   NODE    REACHED BY  MAC                ADDRESSES

@@ -1,4 +1,4 @@
-//! Attaches the egress program: by tcx links, or as a clsact filter where the kernel is older.
+//! Attaches the egress program: tcx links, or clsact filters on older kernels.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,8 +12,8 @@ use aya::programs::{LinkOrder, ProgramError, SchedClassifier};
 use aya::util::KernelVersion;
 use lb_common::abi::program;
 
-use super::super::pins::{self, Pins};
 use super::{AttachError, Attachment, TcOrder, egress};
+use crate::datapath::pins::{self, Pins};
 
 /// Linux 6.6 has tcx: tc programs by link, without a qdisc.
 const TCX_SINCE: KernelVersion = KernelVersion::new(6, 6, 0);

@@ -92,7 +92,10 @@ fn ports(ports: &[EndpointPort], problems: &mut Problems) -> BTreeMap<(String, P
                 let name = port.name.clone().unwrap_or_default();
                 converted.insert((name, protocol), number);
             }
-            _ => problems.refuse(format!("ports[{index}].port"), "want 1 to 65535"),
+            _ => problems.refuse(
+                format!("ports[{index}].port"),
+                format!("{number}: want 1 to 65535"),
+            ),
         }
     }
     converted

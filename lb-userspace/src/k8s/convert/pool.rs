@@ -1,5 +1,6 @@
 //! IPAddressPools.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
@@ -8,7 +9,7 @@ use super::{Problems, selector};
 use crate::k8s::api::{IpAddressPoolSpec, Resource, ServiceAllocation};
 use crate::model::cluster::{Pool, PoolAllocation, PoolRange};
 
-/// Converts an IPAddressPool. Overlaps with other pools are not looked for here.
+/// Converts an IPAddressPool. Overlaps with other pools are [`find_overlap`]'s.
 pub(super) fn convert(pool: &Resource<IpAddressPoolSpec>, problems: &mut Problems) -> Pool {
     let spec = &pool.spec;
     if spec.addresses.is_empty() {
@@ -96,6 +97,39 @@ fn parse_range(text: &str) -> Result<Vec<IpNet>, String> {
             "invalid IP range \"{text}\": start and end are of different families"
         )),
     }
+}
+
+/// What a pool takes from another.
+pub struct Overlap {
+    /// Index of the entry in `spec.addresses`.
+    pub index: usize,
+    /// Which addresses, and whose they are.
+    pub message: String,
+}
+
+/// The first entry of a pool that has an address in common with one of the others.
+pub fn find_overlap(pool: &Pool, others: &BTreeMap<String, Pool>) -> Option<Overlap> {
+    let taken = |network: &IpNet| {
+        others.iter().find_map(|(name, other)| {
+            let networks = other.addresses.iter().flat_map(|range| &range.networks);
+            // Prefixes nest or are apart.
+            networks
+                .filter(|held| held.contains(network) || network.contains(*held))
+                .map(|held| (name, held))
+                .next()
+        })
+    };
+    let ranges = pool.addresses.iter().enumerate();
+    ranges
+        .filter_map(|(index, range)| Some((index, range, range.networks.iter().find_map(taken)?)))
+        .map(|(index, range, (other, held))| Overlap {
+            index,
+            message: format!(
+                "CIDR \"{}\" overlaps with already defined CIDR \"{held}\" of IPAddressPool {other}",
+                range.text
+            ),
+        })
+        .next()
 }
 
 fn refuse_overlaps(ranges: &[PoolRange], problems: &mut Problems) {

@@ -37,6 +37,19 @@ pub(super) fn convert(
     if is_load_balancer && spec.ports.as_ref().is_none_or(Vec::is_empty) {
         problems.refuse("spec.ports", "a LoadBalancer needs at least one port");
     }
+    // To serve everybody where the owner said whom would be worse than to serve nobody.
+    if is_load_balancer
+        && !spec
+            .load_balancer_source_ranges
+            .iter()
+            .flatten()
+            .all(String::is_empty)
+    {
+        problems.refuse(
+            "spec.loadBalancerSourceRanges",
+            "source ranges are not there yet: without them the Service would serve everybody",
+        );
+    }
     let status = service
         .status
         .as_ref()
@@ -143,7 +156,7 @@ fn ports(ports: &[ApiPort], problems: &mut Problems) -> Vec<ServicePort> {
         let number = match u16::try_from(port.port) {
             Ok(number) if number != 0 => number,
             _ => {
-                problems.refuse(field("port"), "want 1 to 65535");
+                problems.refuse(field("port"), format!("{}: want 1 to 65535", port.port));
                 continue;
             }
         };

@@ -21,11 +21,12 @@ fn metallb(kind: &str, name: &str, spec: &str) -> Object {
 }
 
 fn pool(addresses: &str) -> Object {
-    metallb(
-        "IPAddressPool",
-        "public",
-        &format!("{{addresses: [{addresses}]}}"),
-    )
+    named("public", addresses)
+}
+
+fn named(pool: &str, addresses: &str) -> Object {
+    let spec = format!("{{addresses: [{addresses}]}}");
+    metallb("IPAddressPool", pool, &spec)
 }
 
 fn secret(kind: &str) -> Object {
@@ -54,6 +55,7 @@ fn a_broken_edit_keeps_the_last_good_version_until_the_object_goes() {
     assert_eq!(broken.cluster, good.cluster);
     assert_eq!(broken.findings[0].source, "a:spec.addresses[0]");
     assert_eq!(broken.findings[0].object, "IPAddressPool public");
+    assert!(messages(&broken)[0].ends_with("; the last good version stays in force"));
 
     put(&mut index, "a", &pool("10.1.0.0/24"));
     assert_eq!(index.snapshot().findings, []);
@@ -195,4 +197,51 @@ fn endpoints_of_all_slices_are_together_and_give_a_service_its_families() {
     assert_eq!(cluster.services[&web].families.len(), 2);
     index.delete("b", &slice("two", "IPv6", "fd00::1").key());
     assert_eq!(index.snapshot().cluster.services[&web].families.len(), 1);
+}
+
+#[test]
+fn a_pool_that_overlaps_one_in_force_changes_nothing_until_it_is_mended() {
+    let mut index = Index::default();
+    put(&mut index, "a", &pool("10.0.0.0/24"));
+    put(&mut index, "b", &named("zeta", "10.1.0.0/24"));
+    let good = index.snapshot();
+    assert_eq!(good.findings, []);
+
+    put(&mut index, "0", &named("alpha", "10.0.0.128-10.0.0.130"));
+    let snapshot = index.snapshot();
+    assert_eq!(snapshot.cluster, good.cluster);
+    assert_eq!(
+        messages(&snapshot),
+        [
+            "0:: IPAddressPool alpha: spec.addresses[0]: CIDR \"10.0.0.128-10.0.0.130\" overlaps with \
+          already defined CIDR \"10.0.0.0/24\" of IPAddressPool public; it has no effect until then"
+        ]
+    );
+    put(&mut index, "0", &named("alpha", "10.2.0.0/24"));
+    let good = index.snapshot();
+    assert_eq!((good.cluster.pools.len(), good.findings.len()), (3, 0));
+
+    put(&mut index, "0", &named("alpha", "10.2.0.0/23,10.1.0.0/16"));
+    let snapshot = index.snapshot();
+    assert_eq!(snapshot.cluster, good.cluster);
+    assert_eq!(snapshot.findings[0].field, "spec.addresses[1]");
+    assert!(messages(&snapshot)[0].ends_with("the last good version stays in force"));
+
+    index.delete("b", &named("zeta", "10.1.0.0/24").key());
+    assert_eq!(index.snapshot().findings, []);
+}
+
+#[test]
+fn two_pools_may_change_places() {
+    let mut index = Index::default();
+    for [one, two] in [
+        ["10.1.0.0/24", "10.2.0.0/24"],
+        ["10.2.0.0/24", "10.1.0.0/24"],
+    ] {
+        put(&mut index, "a", &named("one", one));
+        put(&mut index, "a", &named("two", two));
+        let snapshot = index.snapshot();
+        assert_eq!(snapshot.findings, []);
+        assert_eq!(snapshot.cluster.pools["one"].addresses[0].text, one);
+    }
 }

@@ -120,6 +120,11 @@ impl<'a> Ledger<'a> {
         }
     }
 
+    /// The first by name of those that hold the address.
+    pub(super) fn holder(&self, addr: IpAddr) -> Option<&'a ObjectName> {
+        self.holdings.get(&addr).map(|holding| holding.holder)
+    }
+
     /// How many addresses were looked at.
     pub(super) fn probes(&self) -> u64 {
         self.probes

@@ -41,6 +41,23 @@ pub struct Speaker<'a> {
     findings: Vec<Finding>,
 }
 
+/// Where a Service is announced.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Announced {
+    /// The peers that take at least one of its addresses.
+    pub peers: BTreeSet<String>,
+    /// Addresses that no peer takes.
+    pub without_peer: BTreeSet<IpAddr>,
+}
+
+impl Announced {
+    /// What is to be said of the addresses that no peer takes.
+    pub fn left_out(&self) -> Option<String> {
+        let addresses: Vec<_> = self.without_peer.iter().map(ToString::to_string).collect();
+        (!addresses.is_empty()).then(|| format!("{} ({})", Withheld::NoPeer, addresses.join(", ")))
+    }
+}
+
 impl<'a> Speaker<'a> {
     /// The sessions that `node` holds, without routes.
     pub fn new(cluster: &'a Cluster, name: &'a str, node: &'a Node) -> Self {
@@ -73,11 +90,11 @@ impl<'a> Speaker<'a> {
         }
     }
 
-    /// Announces a Service, all its addresses or none, and returns the peers it is announced to.
+    /// Announces a Service, each address to the peers that take its family.
     ///
     /// # Errors
-    /// Why it is not announced.
-    pub fn announce(&mut self, subject: &Subject<'_>) -> Result<BTreeSet<String>, Withheld> {
+    /// Why it is not announced at all.
+    pub fn announce(&mut self, subject: &Subject<'_>) -> Result<Announced, Withheld> {
         gate(self.node)?;
         subject.is_served_from(self.name)?;
         let advertisements = self.advertisements.get(subject.pool).into_iter().flatten();
@@ -89,6 +106,7 @@ impl<'a> Speaker<'a> {
             return Err(Withheld::NoAdvertisement);
         }
         let mut routes: BTreeMap<(&str, IpNet), RouteAttributes> = BTreeMap::new();
+        let mut without_peer: BTreeSet<IpAddr> = subject.addresses.iter().copied().collect();
         for (peer, session) in &self.sessions {
             let of_peer = advertisements
                 .iter()
@@ -97,6 +115,7 @@ impl<'a> Speaker<'a> {
                 for addr in subject.addresses {
                     if session.config.families.contains(&Family::of(*addr)) {
                         merge(&mut routes, peer, route(*addr, ad), ad)?;
+                        without_peer.remove(addr);
                     }
                 }
             }
@@ -113,7 +132,10 @@ impl<'a> Speaker<'a> {
             self.add(subject, &peer, route, attributes);
             peers.insert(peer);
         }
-        Ok(peers)
+        Ok(Announced {
+            peers,
+            without_peer,
+        })
     }
 
     /// The sessions with their routes, and what is wrong.

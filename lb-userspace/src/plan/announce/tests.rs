@@ -106,6 +106,30 @@ fn every_node_announces_to_every_peer() {
 }
 
 #[test]
+fn an_address_that_no_peer_takes_is_named() {
+    let mut cluster = cluster();
+    let service = edit(&mut cluster);
+    service.families = vec![Family::V4, Family::V6];
+    service.status_addresses = addrs("10.20.30.1 1000::1");
+    let state = state(&cluster, "iris1");
+    assert_eq!(state.announced_to.len(), 2);
+    let reason = state.not_announced.unwrap();
+    assert!(
+        reason.starts_with("noPeer:") && reason.ends_with("(1000::1)"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn what_arp_and_ndp_announce_needs_no_bgp_advertisement() {
+    let mut cluster = cluster();
+    cluster.bgp_advertisements.clear();
+    assert_eq!(state(&cluster, "iris1").not_announced, None);
+    cluster.l2_advertisements.clear();
+    assert_eq!(word(&cluster, "iris1"), "noMatchingAdvertisement");
+}
+
+#[test]
 fn a_service_without_serving_endpoints_is_withdrawn_everywhere() {
     let mut cluster = cluster();
     set_endpoints(&mut cluster, vec![silent("10.0.0.1", "iris1")]);
@@ -173,6 +197,7 @@ fn a_peer_is_for_the_nodes_that_it_selects() {
 fn an_advertisement_is_for_the_pools_services_nodes_and_peers_that_it_selects() {
     let with = |ad: BgpAdvertisement| Cluster {
         bgp_advertisements: named([("ad", ad)]),
+        l2_advertisements: named([]),
         ..cluster()
     };
     let none = "noMatchingAdvertisement";
@@ -196,11 +221,6 @@ fn an_advertisement_is_for_the_pools_services_nodes_and_peers_that_it_selects() 
         state(&with(ad), "iris1").announced_to,
         ["tor2".to_owned()].into()
     );
-    let no_ads = Cluster {
-        bgp_advertisements: named([]),
-        ..cluster()
-    };
-    assert_eq!(word(&no_ads, "iris1"), none);
 }
 
 #[test]

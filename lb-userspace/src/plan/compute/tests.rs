@@ -181,6 +181,32 @@ fn a_missing_key_and_a_missing_node_are_reported() {
     assert_eq!(intent.dataplane.flow_key, PUBLIC_FLOW_KEY);
 }
 
+#[test]
+fn a_refusal_names_the_same_holder_whoever_came_first() {
+    let mut cluster = cluster();
+    let sharing = |requested: &str, number| Service {
+        sharing_key: Some("k".into()),
+        requested_addresses: Ok(addrs(requested)),
+        ports: vec![port(number)],
+        ..service()
+    };
+    let refused = Service {
+        requested_addresses: Ok(addrs("203.0.113.0")),
+        ..service()
+    };
+    cluster.services = [
+        (object("a"), sharing("", 80)),
+        (object("b"), sharing("203.0.113.0", 81)),
+        (object("c"), refused),
+    ]
+    .into();
+    cluster.pools = named([("p", pool("203.0.113.0/29"))]);
+    let first = compute(&cluster, &context());
+    assert_eq!(first.services[&object("a")].addresses, addrs("203.0.113.0"));
+    feed_back(&mut cluster, &first);
+    assert_eq!(compute(&cluster, &context()), first);
+}
+
 proptest! {
     #[test]
     fn what_is_fed_back_does_not_change_the_intent(

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use crate::model::cluster::{Community, Family, PeerAsn};
 use crate::model::intent::{RouteAttributes, SessionConfig};
 use crate::net::bgp_socket::DialOptions;
+use crate::net::tcp_md5::Md5Key;
 use crate::proto::bgp::adj_out::{Attributes, Routes};
 use crate::proto::bgp::negotiation::{Config, ExpectedAs};
 use crate::proto::bgp::nlri;
@@ -97,6 +98,9 @@ pub(super) fn dial_options(config: &SessionConfig) -> DialOptions {
         ttl: (is_external && !config.multihop).then_some(ONE_HOP),
         // As long as the send hold time: the hold timer is to notice first, and to say so.
         user_timeout: (!config.hold_time.is_zero()).then(|| config.hold_time * 2),
-        password: config.password.clone(),
+        md5_key: config
+            .password
+            .as_ref()
+            .map(|password| Md5Key::new(password.expose())),
     }
 }

@@ -431,6 +431,11 @@ fn core_objects_are_refused_where_they_cannot_be_used() {
             "IPv4 or IPv6",
         ),
         (
+            service("", ", loadBalancerSourceRanges: [192.0.2.0/24]"),
+            "spec.loadBalancerSourceRanges",
+            "would serve everybody",
+        ),
+        (
             service("", "").replace("port: 80", "port: 80000"),
             "spec.ports[0].port",
             "1 to 65535",

@@ -1,0 +1,9 @@
+//! What only the whole crate shows: frames in, frames out, on tables in
+//! ordinary memory.
+
+mod flow;
+mod golden;
+mod reader;
+mod rewrite;
+mod steer;
+mod world;

@@ -1,0 +1,418 @@
+//! The owner's flows: how they begin, are promoted, close, and give way.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::vec::Vec;
+
+use crate::addr::Be16;
+use crate::drop::DropReason;
+use crate::flow::{CLOSED_TIMEOUT, FlowTable, HALF_OPEN_TIMEOUT, expired};
+use crate::maps::{Flow, backend_flags, flow_state};
+use crate::memory::{Action, MemoryTables};
+use crate::tests::world::{
+    CLIENT_PORT, Ends, HERE, POD_PORT, THERE, backend, delivered, drops, entries, establish,
+    families, request, response, seconds, set_slots, tables, translated,
+};
+use crate::wire::protocol;
+use crate::wire::tcp::flags::{ACK, FIN, RST, SYN};
+
+type Segment = Option<(u32, u32, u8)>;
+
+const SYN_1: Segment = Some((100, 0, SYN));
+const SYN_ACK: Segment = Some((900, 101, SYN | ACK));
+const HANDSHAKE: Segment = Some((101, 901, ACK));
+
+/// Entries of the half-open and of the established table.
+fn held(tables: &MemoryTables) -> (usize, usize) {
+    (
+        entries(tables, FlowTable::HalfOpen).len(),
+        entries(tables, FlowTable::Established).len(),
+    )
+}
+
+#[test]
+fn no_segment_but_the_ack_of_the_syn_ack_promotes() {
+    for ends in families() {
+        let tables = tables(0);
+        request(ends, HERE, SYN_1).ingress(&tables);
+        // The pod has not answered: nothing acknowledges anything.
+        request(ends, HERE, Some((101, 1, ACK))).ingress(&tables);
+        request(ends, HERE, HANDSHAKE).ingress(&tables);
+        assert_eq!(held(&tables), (2, 0));
+        response(ends, SYN_ACK).egress(&tables);
+        for (acknowledgment, control) in [
+            (900, ACK),
+            (902, ACK),
+            (901, 0),
+            (901, SYN | ACK),
+            (901, RST | ACK),
+            (901, FIN),
+        ] {
+            let segment = Some((101, acknowledgment, control));
+            assert_eq!(
+                request(ends, HERE, segment).ingress(&tables),
+                delivered(ends, segment)
+            );
+            assert_eq!(held(&tables), (2, 0), "{segment:?}");
+        }
+        assert_eq!(
+            request(ends, HERE, HANDSHAKE).ingress(&tables),
+            delivered(ends, HANDSHAKE)
+        );
+        assert_eq!(held(&tables), (0, 2));
+    }
+}
+
+#[test]
+fn sequence_numbers_wrap() {
+    for ends in families() {
+        let tables = tables(0);
+        request(ends, HERE, SYN_1).ingress(&tables);
+        response(ends, Some((u32::MAX, 101, SYN | ACK))).egress(&tables);
+        request(ends, HERE, Some((101, 0, ACK))).ingress(&tables);
+        assert_eq!(held(&tables), (0, 2));
+    }
+}
+
+#[test]
+fn the_last_syn_ack_is_the_one_to_be_answered() {
+    for ends in families() {
+        let tables = tables(0);
+        request(ends, HERE, SYN_1).ingress(&tables);
+        response(ends, SYN_ACK).egress(&tables);
+        response(ends, Some((5_000, 101, SYN | ACK))).egress(&tables);
+        request(ends, HERE, HANDSHAKE).ingress(&tables);
+        assert_eq!(held(&tables), (2, 0));
+        request(ends, HERE, Some((101, 5_001, ACK))).ingress(&tables);
+        assert_eq!(held(&tables), (0, 2));
+    }
+}
+
+#[test]
+fn fin_and_reset_are_noted_in_both_entries_whoever_sends_them() {
+    let from_client: fn(Ends, u8, &MemoryTables) = |ends, control, tables| {
+        request(ends, HERE, Some((101, 901, control))).ingress(tables);
+    };
+    let from_pod: fn(Ends, u8, &MemoryTables) = |ends, control, tables| {
+        response(ends, Some((901, 101, control))).egress(tables);
+    };
+    for ends in families() {
+        for (send, control, state) in [
+            (from_client, FIN | ACK, flow_state::CLIENT_FIN),
+            (from_pod, FIN | ACK, flow_state::POD_FIN),
+            (from_client, RST, flow_state::RESET),
+            (from_pod, RST | ACK, flow_state::RESET),
+        ] {
+            let tables = tables(0);
+            establish(&tables, ends);
+            send(ends, control, &tables);
+            let both = entries(&tables, FlowTable::Established);
+            assert!(both.iter().all(|flow| flow.state & state != 0), "{both:?}");
+            assert_eq!(both.len(), 2);
+        }
+    }
+}
+
+#[test]
+fn a_syn_on_a_flow_that_ends_begins_another() {
+    let ends_of = [
+        (true, FIN | ACK),
+        (false, FIN | ACK),
+        (true, RST),
+        (false, RST),
+    ];
+    for ends in families() {
+        for (from_client, control) in ends_of {
+            let tables = tables(0);
+            establish(&tables, ends);
+            if from_client {
+                request(ends, HERE, Some((101, 901, control))).ingress(&tables);
+            } else {
+                response(ends, Some((901, 101, control))).egress(&tables);
+            }
+            assert_eq!(
+                request(ends, HERE, SYN_1).ingress(&tables),
+                delivered(ends, SYN_1)
+            );
+            assert_eq!(held(&tables), (2, 0));
+            assert!(
+                entries(&tables, FlowTable::HalfOpen)
+                    .iter()
+                    .all(|flow| flow.state == 0)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_syn_on_an_open_flow_changes_nothing() {
+    for ends in families() {
+        let tables = tables(0);
+        establish(&tables, ends);
+        let before = entries(&tables, FlowTable::Established).len();
+        assert_eq!(
+            request(ends, HERE, SYN_1).ingress(&tables),
+            delivered(ends, SYN_1)
+        );
+        assert_eq!(held(&tables), (0, before));
+        let flows = |id| tables.stats.borrow()[&id].flows;
+        assert_eq!(flows(ends.id), 1);
+    }
+}
+
+#[test]
+fn a_flow_of_another_generation_is_dead_in_both_directions() {
+    for ends in families() {
+        let mut tables = tables(0);
+        establish(&tables, ends);
+        request(ends, HERE, None).ingress(&tables);
+        for id in [ends.id, ends.id + 1] {
+            backend(&mut tables, id).generation += 1;
+        }
+        let (action, _) = request(ends, HERE, HANDSHAKE).ingress(&tables);
+        assert_eq!(action, Action::Transmit, "a reset");
+        for tcp in [SYN_ACK, HANDSHAKE, None] {
+            let answer = response(ends, tcp);
+            assert_eq!(answer.egress(&tables), answer.build());
+        }
+        // A datagram begins again with the pod that has the place now.
+        assert_eq!(
+            request(ends, HERE, None).ingress(&tables),
+            delivered(ends, None)
+        );
+        assert_eq!(response(ends, None).egress(&tables), translated(ends, None));
+    }
+}
+
+#[test]
+fn a_pod_that_drains_keeps_its_flows() {
+    for ends in families() {
+        let mut tables = tables(0);
+        establish(&tables, ends);
+        request(ends, HERE, None).ingress(&tables);
+        for id in [ends.id, ends.id + 1] {
+            backend(&mut tables, id).flags |= backend_flags::DRAINING;
+            set_slots(&mut tables, id, |_| 0);
+        }
+        for tcp in [HANDSHAKE, None] {
+            assert_eq!(
+                request(ends, HERE, tcp).ingress(&tables),
+                delivered(ends, tcp)
+            );
+            assert_eq!(response(ends, tcp).egress(&tables), translated(ends, tcp));
+        }
+        let mut other = request(ends, HERE, SYN_1);
+        other.source.1 += 1;
+        assert_eq!(other.ingress(&tables).0, Action::Drop);
+        assert_eq!(drops(&tables, DropReason::NoBackend), 1);
+    }
+}
+
+/// Leads the other service to the same port of the same pod.
+fn twin(tables: &mut MemoryTables, ends: Ends) {
+    for id in [ends.id + 2, ends.id + 3] {
+        backend(tables, id).node = 0;
+    }
+}
+
+#[test]
+fn one_client_port_cannot_meet_one_pod_port_twice() {
+    for ends in families() {
+        let mut tables = tables(0);
+        twin(&mut tables, ends);
+        establish(&tables, ends);
+        request(ends, HERE, None).ingress(&tables);
+        for tcp in [SYN_1, None] {
+            let (action, _) = request(ends, THERE, tcp).ingress(&tables);
+            assert_eq!(action, Action::Drop);
+        }
+        assert_eq!(drops(&tables, DropReason::ReverseTaken), 2);
+        // And the flow that was there is whole.
+        assert_eq!(
+            response(ends, HANDSHAKE).egress(&tables),
+            translated(ends, HANDSHAKE)
+        );
+    }
+}
+
+#[test]
+fn a_reverse_entry_is_free_again_once_its_flow_ends_or_was_half_open_too_long() {
+    for ends in families() {
+        let mut tables = tables(0);
+        twin(&mut tables, ends);
+        establish(&tables, ends);
+        request(ends, HERE, Some((101, 901, FIN | ACK))).ingress(&tables);
+        assert_eq!(request(ends, THERE, SYN_1).ingress(&tables).0, Action::Pass);
+        let answer = response(ends, SYN_ACK).egress(&tables);
+        let mut expected = response(ends, SYN_ACK);
+        expected.source = (ends.vip, THERE);
+        assert_eq!(answer, expected.build(), "the newer flow has the reply");
+
+        for (idle, is_free) in [(HALF_OPEN_TIMEOUT, false), (HALF_OPEN_TIMEOUT + 1, true)] {
+            let mut tables = super::world::tables(0);
+            twin(&mut tables, ends);
+            request(ends, HERE, SYN_1).ingress(&tables);
+            seconds(&tables, 1_000 + u64::from(idle));
+            let (action, _) = request(ends, THERE, SYN_1).ingress(&tables);
+            assert_eq!(action == Action::Pass, is_free, "{idle}");
+        }
+    }
+}
+
+/// Adds half-open entries under the keys of the established ones, translated elsewhere.
+fn twins<K: Copy + Eq + Hash>(flows: &mut HashMap<(FlowTable, K), Flow>) {
+    let port = Be16::new(1);
+    let elsewhere: Vec<_> = flows
+        .iter()
+        .map(|((_, key), flow)| ((FlowTable::HalfOpen, *key), Flow { port, ..*flow }))
+        .collect();
+    flows.extend(elsewhere);
+}
+
+#[test]
+fn the_established_entry_comes_before_the_half_open_one() {
+    for ends in families() {
+        let tables = tables(0);
+        establish(&tables, ends);
+        twins(&mut tables.flows4.borrow_mut());
+        twins(&mut tables.flows6.borrow_mut());
+        assert_eq!(held(&tables), (2, 2));
+        assert_eq!(
+            request(ends, HERE, HANDSHAKE).ingress(&tables),
+            delivered(ends, HANDSHAKE)
+        );
+        assert_eq!(
+            response(ends, HANDSHAKE).egress(&tables),
+            translated(ends, HANDSHAKE)
+        );
+    }
+}
+
+#[test]
+fn a_full_table_refuses_new_datagram_flows_and_keeps_the_old() {
+    for ends in families() {
+        let tables = MemoryTables {
+            capacity: 4,
+            ..tables(0)
+        };
+        for count in 0..3 {
+            let mut packet = request(ends, HERE, None);
+            packet.source.1 = CLIENT_PORT + count;
+            let expected = if count < 2 {
+                Action::Pass
+            } else {
+                Action::Drop
+            };
+            assert_eq!(packet.ingress(&tables).0, expected);
+        }
+        assert_eq!(drops(&tables, DropReason::TableFull), 1);
+        assert_eq!(
+            request(ends, HERE, None).ingress(&tables),
+            delivered(ends, None)
+        );
+        assert_eq!(response(ends, None).egress(&tables), translated(ends, None));
+    }
+}
+
+#[test]
+fn an_entry_without_its_twin_is_not_left_behind() {
+    for ends in families() {
+        let tables = MemoryTables {
+            capacity: 3,
+            ..tables(0)
+        };
+        for count in 0..2 {
+            let mut packet = request(ends, HERE, None);
+            packet.source.1 = CLIENT_PORT + count;
+            packet.ingress(&tables);
+        }
+        assert_eq!(entries(&tables, FlowTable::Udp).len(), 2);
+        assert_eq!(drops(&tables, DropReason::TableFull), 1);
+    }
+}
+
+#[test]
+fn a_confirmed_flow_waits_half_open_for_room_and_then_is_established() {
+    for ends in families() {
+        let mut tables = MemoryTables {
+            capacity: 1,
+            ..tables(0)
+        };
+        establish(&tables, ends);
+        assert_eq!(held(&tables), (2, 0));
+        assert_eq!(drops(&tables, DropReason::EstablishedFull), 1);
+        // It works meanwhile, and does not try again with each packet.
+        let data = Some((150, 950, ACK));
+        assert_eq!(
+            request(ends, HERE, data).ingress(&tables),
+            delivered(ends, data)
+        );
+        assert_eq!(response(ends, data).egress(&tables), translated(ends, data));
+        assert_eq!(drops(&tables, DropReason::EstablishedFull), 1);
+        tables.capacity = 0;
+        seconds(&tables, 1_001);
+        request(ends, HERE, data).ingress(&tables);
+        assert_eq!(held(&tables), (0, 2));
+    }
+}
+
+#[test]
+fn packets_of_either_side_refresh_both_entries() {
+    for ends in families() {
+        let tables = tables(0);
+        establish(&tables, ends);
+        request(ends, HERE, None).ingress(&tables);
+        let seen = |table| -> Vec<u32> {
+            entries(&tables, table)
+                .iter()
+                .map(|flow| flow.seen)
+                .collect()
+        };
+        seconds(&tables, 1_010);
+        request(ends, HERE, HANDSHAKE).ingress(&tables);
+        request(ends, HERE, None).ingress(&tables);
+        assert_eq!(seen(FlowTable::Established), [1_010, 1_010]);
+        assert_eq!(seen(FlowTable::Udp), [1_010, 1_010]);
+        seconds(&tables, 1_020);
+        response(ends, HANDSHAKE).egress(&tables);
+        response(ends, None).egress(&tables);
+        assert_eq!(seen(FlowTable::Established), [1_020, 1_020]);
+        assert_eq!(seen(FlowTable::Udp), [1_020, 1_020]);
+        let udp = entries(&tables, FlowTable::Udp);
+        assert!(udp.iter().all(|flow| flow.state == flow_state::ANSWERED));
+    }
+}
+
+#[test]
+fn a_closed_flow_is_over_when_its_time_is_and_not_before() {
+    let [ends, _] = families();
+    let tables = tables(0);
+    establish(&tables, ends);
+    request(ends, HERE, Some((101, 901, FIN | ACK))).ingress(&tables);
+    response(ends, Some((901, 102, FIN | ACK))).egress(&tables);
+    for flow in entries(&tables, FlowTable::Established) {
+        assert!(!expired(&flow, protocol::TCP, 1_000 + CLOSED_TIMEOUT));
+        assert!(expired(&flow, protocol::TCP, 1_001 + CLOSED_TIMEOUT));
+        assert!(
+            !expired(&flow, protocol::TCP, 0),
+            "the clock of the sweep is behind"
+        );
+    }
+}
+
+#[test]
+fn what_a_pod_sends_to_others_leaves_untouched() {
+    for ends in families() {
+        let tables = tables(0);
+        establish(&tables, ends);
+        request(ends, HERE, None).ingress(&tables);
+        for tcp in [HANDSHAKE, None] {
+            let mut packet = response(ends, tcp);
+            packet.destination.1 += 1;
+            assert_eq!(packet.egress(&tables), packet.build());
+            let mut packet = response(ends, tcp);
+            packet.source.1 = POD_PORT + 1;
+            assert_eq!(packet.egress(&tables), packet.build());
+        }
+    }
+}
