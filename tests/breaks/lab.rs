@@ -15,7 +15,7 @@ use harness::process::Process;
 use harness::source::{Condition, Port, Service};
 use harness::tables::Tables;
 use harness::topology::{Pod, Shape};
-use harness::traffic::client::{Client, Connection, Probe};
+use harness::traffic::client::{Association, Client, Connection, Probe};
 use harness::wait;
 
 /// Nodes of every laboratory here.
@@ -31,6 +31,14 @@ pub(crate) const PORT: Port = Port {
     port: 80,
     target: 8080,
 };
+const UDP_PORT: Port = Port {
+    name: "dns",
+    protocol: "UDP",
+    port: 53,
+    target: PORT.target,
+};
+/// One UDP flow for so many connections.
+const UDP_SHARE: usize = 10;
 /// Client addresses of each family that connections are opened from, in turn.
 const SOURCES: u16 = 4;
 /// The first port they use; below the ephemeral ones, which the probes have.
@@ -76,6 +84,10 @@ pub(crate) struct Tally {
     pub(crate) why: Option<String>,
     /// How long new connections failed, at most.
     pub(crate) recovery: Duration,
+    /// UDP flows.
+    pub(crate) udp_flows: usize,
+    /// Those that another pod or none answered though theirs lived.
+    pub(crate) udp_strayed: usize,
 }
 
 /// The cluster, its servers and its connections.
@@ -92,6 +104,7 @@ pub(crate) struct Lab {
 struct Family {
     vip: IpAddr,
     connections: Vec<Connection>,
+    associations: Vec<Association>,
     tally: Tally,
 }
 
@@ -106,16 +119,23 @@ impl Family {
             broken: 0,
             why: None,
             recovery: Duration::ZERO,
+            udp_flows: 0,
+            udp_strayed: 0,
         };
         Self {
             vip,
             connections: Vec::new(),
+            associations: Vec::new(),
             tally,
         }
     }
 
     const fn target(&self) -> SocketAddr {
         SocketAddr::new(self.vip, PORT.port)
+    }
+
+    const fn udp_target(&self) -> SocketAddr {
+        SocketAddr::new(self.vip, UDP_PORT.port)
     }
 }
 
@@ -133,7 +153,7 @@ impl Lab {
         let service = Service {
             name: "web",
             addresses: VIPS.to_vec(),
-            ports: vec![PORT],
+            ports: vec![PORT, UDP_PORT],
             forwarding: Some(mode.name()),
         };
         let shape = Shape {
@@ -200,6 +220,9 @@ impl Lab {
         for family in &mut self.families {
             let lives = |connection: &Connection| !pods.contains(&connection.greeting.pod);
             family.connections.retain(lives);
+            family
+                .associations
+                .retain(|association| !pods.contains(&association.greeting.pod));
         }
     }
 
@@ -239,6 +262,9 @@ impl Lab {
             let open = client.open_from(sources, family.target()).all()?;
             family.tally.connections += open.len();
             family.connections.extend(open);
+            let flows = client.datagrams(family.udp_target(), count / UDP_SHARE);
+            family.tally.udp_flows += flows.good.len();
+            family.associations.extend(flows.good);
         }
         self.first.extend(hops.end()?.first);
         Ok(())
@@ -284,7 +310,10 @@ impl Lab {
             let seen = hops.end()?;
             let chained = self.chained()? - chained;
             let Family {
-                connections, tally, ..
+                connections,
+                associations,
+                tally,
+                ..
             } = &mut self.families[index];
             tally.moved.extend(elsewhere);
             for local in locals {
@@ -302,6 +331,9 @@ impl Lab {
                 tally.why.get_or_insert(format!("{error:#}"));
             }
             *connections = outcome.good;
+            let flows = patient(&self.cluster)?.ask(mem::take(associations));
+            tally.udp_strayed += flows.bad.len();
+            *associations = flows.good;
         }
         Ok(())
     }

@@ -33,6 +33,10 @@ pub(crate) struct Case {
     broken: usize,
     /// How long new connections failed, in milliseconds.
     recovery_ms: u128,
+    /// UDP flows.
+    udp_flows: usize,
+    /// Those that another pod or none answered though theirs lived; reported, not asserted.
+    udp_strayed: usize,
     /// Whether none may break.
     promised: bool,
     /// Whether it is as it must be.
@@ -69,6 +73,8 @@ impl Case {
             located: 0,
             broken: tally.broken,
             recovery_ms: tally.recovery.as_millis(),
+            udp_flows: tally.udp_flows,
+            udp_strayed: tally.udp_strayed,
             promised: excuse.is_none(),
             ok: excuse.is_some() || wrong.is_none(),
             remark: excuse.map(str::to_owned).or(wrong),
@@ -93,6 +99,8 @@ impl Case {
             located: 0,
             broken: 0,
             recovery_ms: 0,
+            udp_flows: 0,
+            udp_strayed: 0,
             promised: excuse.is_none(),
             ok: excuse.is_some(),
             remark: Some(format!(
@@ -129,6 +137,8 @@ impl Report {
             "located",
             "broken",
             "recovery ms",
+            "udp",
+            "strayed",
             "",
         ]);
         for case in &self.cases {
@@ -148,10 +158,12 @@ impl Report {
                 &case.located.to_string(),
                 &case.broken.to_string(),
                 &case.recovery_ms.to_string(),
+                &case.udp_flows.to_string(),
+                &case.udp_strayed.to_string(),
                 case.remark.as_deref().unwrap_or_default(),
             ]);
         }
-        for column in table.column_iter_mut().skip(4).take(6) {
+        for column in table.column_iter_mut().skip(4).take(8) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         format!("{table}\n")

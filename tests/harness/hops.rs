@@ -106,3 +106,18 @@ fn flow(element: &Value) -> Result<SocketAddr> {
     let port = parts[1].as_u64().context("no port")?;
     Ok(SocketAddr::new(address, port.try_into()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_flow_is_read_from_an_element_of_a_set() {
+        let element = json!({ "concat": ["2001:db8:51::7", 40000] });
+        let expected: SocketAddr = "[2001:db8:51::7]:40000".parse().unwrap();
+        assert_eq!(flow(&element).unwrap(), expected);
+        assert!(flow(&json!("198.51.100.7")).is_err());
+    }
+}

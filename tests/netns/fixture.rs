@@ -118,12 +118,12 @@ impl Running {
 
     /// Sends 200 datagrams and asserts the same.
     pub(crate) fn assert_udp(&self, vip: IpAddr, port: u16) {
-        let greetings = self
+        let associations = self
             .client()
             .datagrams(SocketAddr::new(vip, port), 200)
             .all()
             .unwrap();
-        assert_spread(&greetings);
+        assert_spread(associations.iter().map(|association| &association.greeting));
     }
 }
 

@@ -46,6 +46,15 @@ pub struct Connection {
     pub target: SocketAddr,
 }
 
+/// A socket that sent a datagram to a Service and got it back.
+#[derive(Debug)]
+pub struct Association {
+    /// Of no client's event queue, as a connection's.
+    socket: std::net::UdpSocket,
+    /// What the pod said.
+    pub greeting: Greeting,
+}
+
 /// Which of a number of attempts went well.
 #[derive(Debug)]
 pub struct Outcome<T> {
@@ -117,8 +126,15 @@ impl<'a> Client<'a> {
     }
 
     /// Sends one datagram from each of `count` sockets and expects it back.
-    pub fn datagrams(&self, target: SocketAddr, count: usize) -> Outcome<Greeting> {
-        self.all((0..count).map(|nonce| datagram(target, nonce as u64)))
+    pub fn datagrams(&self, target: SocketAddr, count: usize) -> Outcome<Association> {
+        self.all((0..count).map(|nonce| Association::open(target, nonce as u64)))
+    }
+
+    /// Sends another datagram from each of these sockets and expects it back, of the same pod; the good ones
+    /// still have it.
+    pub fn ask(&self, associations: Vec<Association>) -> Outcome<Association> {
+        let numbered = associations.into_iter().enumerate();
+        self.all(numbered.map(|(nonce, association)| association.again(nonce as u64)))
     }
 
     /// Sends `bytes` that are never twice the same and expects them back in order.
@@ -256,14 +272,34 @@ async fn greeting(stream: TcpStream) -> Result<(TcpStream, Greeting)> {
     Ok((stream.into_inner(), Greeting::parse(&line)?))
 }
 
-async fn datagram(target: SocketAddr, nonce: u64) -> Result<Greeting> {
-    let any = if target.is_ipv4() {
-        "0.0.0.0:0"
-    } else {
-        "[::]:0"
-    };
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(target).await?;
+impl Association {
+    async fn open(target: SocketAddr, nonce: u64) -> Result<Self> {
+        let any = if target.is_ipv4() {
+            "0.0.0.0:0"
+        } else {
+            "[::]:0"
+        };
+        let socket = UdpSocket::bind(any).await?;
+        socket.connect(target).await?;
+        Ok(Self {
+            greeting: datagram(&socket, nonce).await?,
+            socket: socket.into_std()?,
+        })
+    }
+
+    async fn again(self, nonce: u64) -> Result<Self> {
+        let socket = UdpSocket::from_std(self.socket)?;
+        let greeting = datagram(&socket, nonce).await?;
+        let (was, is) = (&self.greeting.pod, &greeting.pod);
+        ensure!(was == is, "{was} answered, then {is}");
+        Ok(Self {
+            socket: socket.into_std()?,
+            greeting,
+        })
+    }
+}
+
+async fn datagram(socket: &UdpSocket, nonce: u64) -> Result<Greeting> {
     socket.send(&nonce.to_be_bytes()).await?;
     let mut reply = [0; 512];
     let length = socket.recv(&mut reply).await.context("receive")?;
