@@ -80,7 +80,7 @@ pub(crate) struct Tally {
     pub(crate) tunnelled: u64,
     /// Those that did not go on though their pod lived.
     pub(crate) broken: usize,
-    /// Why the first of them did not.
+    /// Why the first of them did not, or new ones went on failing.
     pub(crate) why: Option<String>,
     /// How long new connections failed, at most.
     pub(crate) recovery: Duration,
@@ -282,9 +282,13 @@ impl Lab {
         act(self).with_context(|| what.to_owned())?;
         let limit = HOLD_TIME + SETTLE;
         for (probe, Family { tally, .. }) in probes.iter().zip(&mut self.families) {
-            let recovery = wait::until("new connections to succeed", limit, || {
+            let found = wait::until("new connections to succeed", limit, || {
                 probe.recovery(event)
-            })?;
+            });
+            let recovery = found.unwrap_or_else(|error| {
+                tally.why.get_or_insert(format!("{error:#}"));
+                Some(event.elapsed())
+            });
             tally.recovery = tally.recovery.max(recovery.unwrap_or_default());
         }
         drop(probes);

@@ -61,8 +61,7 @@ impl Case {
             ),
         ];
         let unused = unused.into_iter().find_map(|(is, what)| is.then_some(what));
-        let broke = (tally.broken > 0).then(|| tally.why.clone().unwrap_or_default());
-        let wrong = broke.or_else(|| unused.map(str::to_owned));
+        let wrong = tally.why.clone().or_else(|| unused.map(str::to_owned));
         Self {
             event: event.name(),
             mode: mode.name(),
