@@ -92,10 +92,23 @@ impl Be32 {
     pub const fn host(self) -> u32 {
         u32::from_be(self.0)
     }
+
+    /// The first two octets.
+    #[inline(always)]
+    pub const fn leading(self) -> Be16 {
+        Be16::new((self.host() >> 16) as u16)
+    }
 }
 
 /// An IPv6 address, or an IPv4 address in the first word with three zero words; network byte order.
 pub type AddrWords = [Be32; 4];
+
+/// Whether the address is zero, which says that there is none.
+#[inline(always)]
+pub const fn is_none(words: &AddrWords) -> bool {
+    let [a, b, c, d] = words;
+    a.raw() | b.raw() | c.raw() | d.raw() == 0
+}
 
 /// The words of an IPv4 address, as map values hold it.
 pub fn words4(addr: core::net::Ipv4Addr) -> AddrWords {

@@ -4,18 +4,29 @@
 //! `service` steers and delivers, `owner` keeps the flows of this node, `vip` deals with what no frontend
 //! serves, `neighbor` answers ARP and neighbour discovery, `egress` finds the flow of a reply.
 //!
+//! What `service` and `owner` cannot settle with a hop on the segment or a flow they know goes on in
+//! [`resume`], a program of its own in the kernel, which looks at the packet anew: `resume` begins flows,
+//! `arrival` reads tunnels, `departure` chooses the next node, `chain` follows the former owners of a slot.
+//!
 //! Both are generic over the packet and the tables, so that host tests run what the kernel runs. They
 //! write flow entries and counters through `Tables`; the packet itself is rewritten by
 //! [`crate::rewrite`], as the verdict says.
 
+mod arrival;
+mod chain;
+mod departure;
 mod egress;
 mod neighbor;
 mod owner;
+mod resume;
 mod service;
 mod tables;
 mod vip;
 
+pub use arrival::{arrive, authenticate_v4, authenticate_v6, receive_v4, receive_v6};
+pub use departure::{depart_v4, depart_v6};
 pub use egress::{EgressVerdict, SourceTranslation, egress};
+pub use resume::{begin_v4, begin_v6, refuse_v4, refuse_v6, resume, resume_v4, resume_v6};
 pub use tables::{FamilyTables, Tables};
 
 use crate::addr::{AddrWords, Be16, Be32};
@@ -40,6 +51,28 @@ pub enum Verdict {
     Deliver(Delivery),
     /// What is left of it after the rewrite goes back to its sender.
     Reply(Reply),
+    /// [`resume`] decides.
+    Resume,
+    /// [`begin_v4`] or [`begin_v6`] decides: it is the first of a flow.
+    Begin,
+    /// [`refuse_v4`] or [`refuse_v6`] decides: it is a segment of no flow.
+    Refuse,
+    /// [`depart_v4`] or [`depart_v6`] decides: it goes on as the tables' tour says.
+    Depart,
+    /// It goes out where it came in, through a tunnel that says what is in the tables' tour.
+    Encapsulate(Encapsulation),
+}
+
+/// Acts on a verdict where it is reached.
+///
+/// The parts of [`resume`] whose verdicts carry something take this instead of returning them: a value that
+/// is there in some verdicts only is undefined where they meet, and the verifier refuses that.
+pub trait Act {
+    /// What comes of it.
+    type Result;
+
+    /// Acts on the verdict.
+    fn act(&self, verdict: Verdict) -> Self::Result;
 }
 
 /// A hop on the segment.
@@ -51,6 +84,21 @@ pub struct Forward {
     pub network: usize,
     /// Destination and source MAC.
     pub ethernet: [Be32; 3],
+}
+
+/// A hop through a tunnel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Encapsulation {
+    /// IP version of the packet.
+    pub version: Version,
+    /// Where its IP header begins.
+    pub network: usize,
+    /// Octets of the packet, from there on.
+    pub length: usize,
+    /// Number of the node at the other end.
+    pub node: u32,
+    /// Source port of the tunnel.
+    pub source_port: Be16,
 }
 
 /// A translation of the destination.
@@ -68,6 +116,38 @@ pub struct Delivery {
     pub address: AddrWords,
     /// Port of the pod.
     pub port: Be16,
+}
+
+impl Delivery {
+    /// The same once the packet's IP header begins somewhere else.
+    #[inline(always)]
+    #[must_use]
+    pub const fn moved_to(self, network: usize) -> Self {
+        Self {
+            network,
+            transport: network + header_length(self.network, self.transport),
+            ..self
+        }
+    }
+}
+
+impl Reply {
+    /// The same once the packet's IP header begins somewhere else.
+    #[inline(always)]
+    #[must_use]
+    pub const fn moved_to(self, network: usize) -> Self {
+        Self {
+            network,
+            transport: network + header_length(self.network, self.transport),
+            ..self
+        }
+    }
+}
+
+/// Octets of an IP header: 60 at most, which the verifier does not see from a difference.
+#[inline(always)]
+const fn header_length(network: usize, transport: usize) -> usize {
+    transport.wrapping_sub(network) & 0x3f
 }
 
 /// A packet made from the one that came in.
@@ -128,7 +208,7 @@ pub fn ingress<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict {
 /// one, the values of all of them do not fit on the BPF stack.
 #[inline(always)]
 pub fn ingress_v4<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict {
-    let Some((ethernet, config)) = begin(frame, tables) else {
+    let Some((ethernet, config)) = outset(frame, tables) else {
         return Verdict::Pass;
     };
     let Some(header) = ipv4::read(frame, ethernet.payload) else {
@@ -147,7 +227,7 @@ pub fn ingress_v4<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdic
 /// [`ingress`] of a frame that holds IPv6.
 #[inline(always)]
 pub fn ingress_v6<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict {
-    let Some((ethernet, config)) = begin(frame, tables) else {
+    let Some((ethernet, config)) = outset(frame, tables) else {
         return Verdict::Pass;
     };
     let Some(header) = ipv6::read(frame, ethernet.payload) else {
@@ -168,14 +248,14 @@ pub fn ingress_v6<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdic
 /// [`ingress`] of a frame that holds ARP.
 #[inline(always)]
 pub fn ingress_arp<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict {
-    match begin(frame, tables) {
+    match outset(frame, tables) {
         Some((ethernet, config)) => neighbor::answer_arp(frame, tables, config, &ethernet),
         None => Verdict::Pass,
     }
 }
 
 #[inline(always)]
-fn begin<'a, F: Frame + ?Sized, T: Tables>(
+fn outset<'a, F: Frame + ?Sized, T: Tables>(
     frame: &F,
     tables: &'a T,
 ) -> Option<(EthHeader, &'a Config)> {

@@ -58,6 +58,14 @@ reasons! {
     EstablishedFull = 14, "established_full";
     /// No frontend has the UDP port, and policy says to be silent or no port unreachable may answer.
     UnservedUdp = 15, "unserved_udp";
+    /// It does not fit through the tunnel to the node that is to have it.
+    TooBig = 16, "too_big";
+    /// This node has no address of the family in which the other node is reached.
+    NoTunnel = 17, "no_tunnel";
+    /// The program that goes on where the first one ends is not there.
+    NotResumed = 18, "not_resumed";
+    /// Nobody on the list knows the flow; the peers are asked, and the sender tries again.
+    Located = 19, "located";
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 use crate::addr::{AddrWords, Be16, Be32};
 use crate::hash::{Ports, hash4, hash6};
-use crate::maps::{FlowKey4, FlowKey6, FrontendKey4, FrontendKey6};
+use crate::maps::{
+    BackendKey4, BackendKey6, Config, FlowKey4, FlowKey6, FrontendKey4, FrontendKey6,
+};
+use crate::wire::eth::ether_type;
 use crate::wire::{ipv4, ipv6};
 
 /// Version of the Internet protocol.
@@ -35,8 +38,12 @@ pub trait Family: Copy {
     type FrontendKey;
     /// Key of the flow tables.
     type FlowKey;
+    /// Key of the backends by what other nodes call them.
+    type BackendKey;
     /// Which one it is.
     const VERSION: Version;
+    /// Its EtherType.
+    const ETHER_TYPE: Be16;
     /// Octets of an IP header without options or extensions.
     const HEADER_LENGTH: usize;
 
@@ -51,6 +58,12 @@ pub trait Family: Copy {
     fn frontend_key(address: Self::Address, port: Be16, protocol: u8) -> Self::FrontendKey;
     /// Key of a flow in one `flow_direction`.
     fn flow_key(ends: &Endpoints<Self::Address>, protocol: u8, direction: u8) -> Self::FlowKey;
+    /// Key of a backend.
+    fn backend_key(frontend: u32, words: &AddrWords, port: Be16) -> Self::BackendKey;
+    /// Where this node's tunnels begin and end; zero is nowhere.
+    fn tunnel(config: &Config) -> Self::Address;
+    /// The network that an address is counted with where clients share a budget: /24 or /48.
+    fn network(address: Self::Address) -> Self::Address;
     /// The flow hash.
     fn hash(key: &[u64; 4], source: Self::Address, destination: Self::Address, ports: Ports)
     -> u32;
@@ -64,7 +77,9 @@ impl Family for V4 {
     type Address = Be32;
     type FrontendKey = FrontendKey4;
     type FlowKey = FlowKey4;
+    type BackendKey = BackendKey4;
     const VERSION: Version = Version::V4;
+    const ETHER_TYPE: Be16 = ether_type::IPV4;
     const HEADER_LENGTH: usize = ipv4::LENGTH;
 
     #[inline(always)]
@@ -108,6 +123,26 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn backend_key(frontend: u32, words: &AddrWords, port: Be16) -> BackendKey4 {
+        BackendKey4 {
+            frontend,
+            addr: Self::from_words(words),
+            port,
+            zero: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn tunnel(config: &Config) -> Be32 {
+        config.tunnel4
+    }
+
+    #[inline(always)]
+    fn network(address: Be32) -> Be32 {
+        Be32::from_raw(address.raw() & Be32::new(0xffff_ff00).raw())
+    }
+
+    #[inline(always)]
     fn hash(key: &[u64; 4], source: Be32, destination: Be32, ports: Ports) -> u32 {
         hash4(key, source, destination, ports)
     }
@@ -121,7 +156,9 @@ impl Family for V6 {
     type Address = AddrWords;
     type FrontendKey = FrontendKey6;
     type FlowKey = FlowKey6;
+    type BackendKey = BackendKey6;
     const VERSION: Version = Version::V6;
+    const ETHER_TYPE: Be16 = ether_type::IPV6;
     const HEADER_LENGTH: usize = ipv6::LENGTH;
 
     #[inline(always)]
@@ -162,6 +199,28 @@ impl Family for V6 {
             direction,
             zero: 0,
         }
+    }
+
+    #[inline(always)]
+    fn backend_key(frontend: u32, words: &AddrWords, port: Be16) -> BackendKey6 {
+        BackendKey6 {
+            frontend,
+            addr: *words,
+            port,
+            zero: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn tunnel(config: &Config) -> AddrWords {
+        config.tunnel6
+    }
+
+    #[inline(always)]
+    fn network(address: AddrWords) -> AddrWords {
+        let [a, b, ..] = address;
+        let b = Be32::from_raw(b.raw() & Be32::new(0xffff_0000).raw());
+        [a, b, Be32::new(0), Be32::new(0)]
     }
 
     #[inline(always)]

@@ -30,7 +30,10 @@ pub mod limit;
 pub mod maps;
 #[cfg(not(target_arch = "bpf"))]
 pub mod memory;
+pub mod outcome;
+pub mod probe;
 pub mod rewrite;
+pub mod siphash;
 pub mod wire;
 
 #[cfg(test)]

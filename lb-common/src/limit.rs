@@ -1,21 +1,42 @@
-//! The budget of replies that the programs make themselves.
+//! The budgets of what the programs make themselves: replies, and events for the agent.
 
-/// Nanoseconds between two replies once the burst is spent: 10,000 a second and CPU.
-const INTERVAL: u64 = 100_000;
-/// How far ahead of its time the schedule may run: a burst of 1,000.
-const BURST: u64 = 1_000 * INTERVAL;
+/// How often something may happen, by the generic cell rate algorithm (ITU-T I.371).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rate {
+    /// Nanoseconds between two once the burst is spent.
+    interval: u64,
+    /// How far ahead of its time the schedule may run.
+    burst: u64,
+}
 
-/// Whether a reply may be sent, by the generic cell rate algorithm (ITU-T I.371).
-///
-/// `due` is when the next reply is due by the schedule, in the nanoseconds of `now`; 0 to begin with.
-/// Gives the new value of `due` if the reply may be sent.
-#[inline(always)]
-pub const fn admit(due: u64, now: u64) -> Option<u64> {
-    let start = if due > now { due } else { now };
-    if start - now > BURST {
-        None
-    } else {
-        Some(start + INTERVAL)
+/// Replies: 10,000 a second and CPU, a burst of 1,000.
+pub const REPLIES: Rate = Rate::new(100_000, 1_000);
+/// Events of one bucket: 100 a second and CPU, a burst of 20.
+pub const EVENTS: Rate = Rate::new(10_000_000, 20);
+
+/// How many buckets there are for events: a flood from one network does not spend what others need.
+pub const EVENT_BUCKETS: u32 = 256;
+
+impl Rate {
+    const fn new(interval: u64, burst: u64) -> Self {
+        Self {
+            interval,
+            burst: burst * interval,
+        }
+    }
+
+    /// Whether one more is within the rate.
+    ///
+    /// `due` is when the next one is due by the schedule, in the nanoseconds of `now`; 0 to begin with.
+    /// Gives the new value of `due` if it is.
+    #[inline(always)]
+    pub const fn admit(self, due: u64, now: u64) -> Option<u64> {
+        let start = if due > now { due } else { now };
+        if start - now > self.burst {
+            None
+        } else {
+            Some(start + self.interval)
+        }
     }
 }
 
@@ -28,12 +49,12 @@ mod tests {
         let now = 5_000_000_000;
         let mut due = 0;
         let mut sent = 0;
-        while let Some(next) = admit(due, now) {
+        while let Some(next) = REPLIES.admit(due, now) {
             due = next;
             sent += 1;
         }
         assert_eq!(sent, 1_001);
-        assert!(admit(due, now + INTERVAL - 1).is_none());
-        assert!(admit(due, now + INTERVAL).is_some());
+        assert!(REPLIES.admit(due, now + REPLIES.interval - 1).is_none());
+        assert!(REPLIES.admit(due, now + REPLIES.interval).is_some());
     }
 }

@@ -31,8 +31,16 @@ pub struct Config {
     pub mac_head: Be32,
     /// MAC of the compute port: the last two octets.
     pub mac_tail: Be16,
-    /// Zero.
-    pub zero: u16,
+    /// UDP port of the tunnels between nodes.
+    pub geneve_port: Be16,
+    /// Key of the tag on what nodes send each other.
+    pub peer_key: [u64; 2],
+    /// Where IPv6 tunnels of this node begin and end; zero is nowhere.
+    pub tunnel6: AddrWords,
+    /// Where IPv4 tunnels of this node begin and end; zero is nowhere.
+    pub tunnel4: Be32,
+    /// Longest IP packet that the compute port sends.
+    pub mtu: u32,
 }
 
 /// Bits of [`Config::flags`].
@@ -42,6 +50,9 @@ pub mod config_flags {
     pub const KERNEL_KNOWS_VIPS: u32 = 1 << 0;
     /// A VIP port nobody serves is refused (RST, port unreachable) rather than dropped.
     pub const REJECT_UNSERVED: u32 = 1 << 1;
+    /// The agent asks its peers for flows that nobody on a list knows. A segment of such a flow is
+    /// dropped, and reset only once `EXCEPTIONS` says that nobody has it; without the flag it is reset.
+    pub const LOCATE: u32 = 1 << 2;
 }
 
 /// The bit of [`Config::peer_filter`] that belongs to a MAC, given as its first four octets and last two.
@@ -123,8 +134,8 @@ pub struct Frontend {
     pub id: u32,
     /// `frontend_flags`.
     pub flags: u32,
-    /// Zero.
-    pub zero: u32,
+    /// When a slot last changed its owner, in seconds of `CLOCK_MONOTONIC`.
+    pub changed_at: u32,
 }
 
 /// Bits of [`Frontend::flags`].
@@ -210,8 +221,18 @@ pub struct Node {
     pub addr: AddrWords,
     /// Interface index through which the node is reached.
     pub ifindex: u32,
-    /// Zero.
-    pub zero: u32,
+    /// `node_flags`.
+    pub flags: u16,
+    /// Longest IP packet on the way there; 0 is that of the compute port.
+    pub mtu: u16,
+}
+
+/// Bits of [`Node::flags`].
+pub mod node_flags {
+    /// The node does not live: no list leads there.
+    pub const DEAD: u16 = 1 << 0;
+    /// [`Node::addr`](super::Node::addr) is of IPv6.
+    pub const IPV6: u16 = 1 << 1;
 }
 
 /// Values of [`Node::mode`].
@@ -220,6 +241,64 @@ pub mod node_mode {
     pub const UNREACHABLE: u32 = 0;
     /// On this segment: rewrite the MACs.
     pub const L2: u32 = 1;
+    /// Through a tunnel; the MAC is that of the next hop.
+    pub const GENEVE: u32 = 2;
+}
+
+/// Key of `BACKEND_INDEX4`: a backend by what other nodes call it. The value is its index in `BACKENDS`.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Default,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C)]
+pub struct BackendKey4 {
+    /// Frontend id.
+    pub frontend: u32,
+    /// Pod address.
+    pub addr: Be32,
+    /// Pod port.
+    pub port: Be16,
+    /// Zero.
+    pub zero: u16,
+}
+
+/// Key of `BACKEND_INDEX6`; fields as in [`BackendKey4`].
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Default,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C)]
+pub struct BackendKey6 {
+    /// Frontend id.
+    pub frontend: u32,
+    /// Pod address.
+    pub addr: AddrWords,
+    /// Pod port.
+    pub port: Be16,
+    /// Zero.
+    pub zero: u16,
 }
 
 /// Key of `PEER_MACS`.
@@ -365,7 +444,8 @@ pub struct Flow {
     pub frontend: u32,
     /// Last packet, in seconds of `CLOCK_MONOTONIC`; refreshed at most once a second.
     pub seen: u32,
-    /// Initial sequence number of the pod's SYN-ACK, host order; meaningful with `SYN_ACK_SEEN`.
+    /// Half-open, forward: initial sequence number of the pod's SYN-ACK; meaningful with `SYN_ACK_SEEN`.
+    /// Established, reverse: what the pod acknowledged last. Host order.
     pub sequence: u32,
 }
 
@@ -383,6 +463,145 @@ pub mod flow_state {
     pub const ANSWERED: u16 = 1 << 4;
     /// The client answered the SYN-ACK; a half-open flow with it waits for room among the established.
     pub const CONFIRMED: u16 = 1 << 5;
+    /// Where the low bits of the second lie in which a chain to the flow was last reported.
+    pub const REPORTED_SHIFT: u32 = 12;
+    /// Those bits.
+    pub const REPORTED: u16 = 0xf << REPORTED_SHIFT;
+}
+
+/// Where a flow is that today's table leads here: value of `EXCEPTIONS4` and `EXCEPTIONS6`, whose key is
+/// that of the forward entry.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Exception {
+    /// Index of the flow's backend in `BACKENDS`; its node has the flow.
+    pub backend: u32,
+    /// [`Backend::generation`] when the exception was made.
+    pub generation: u32,
+    /// `exception_state` bits.
+    pub state: u16,
+    /// Zero.
+    pub zero: u16,
+}
+
+/// Bits of [`Exception::state`].
+pub mod exception_state {
+    /// Every peer was asked and none has the flow; `backend` and `generation` mean nothing.
+    pub const NOBODY: u16 = 1 << 0;
+    /// The client sent FIN or RST.
+    pub const CLOSING: u16 = 1 << 1;
+}
+
+/// What a program tells the agent: an element of the ring buffer `EVENTS`.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Event {
+    /// Address of the client; IPv4 in the first word.
+    pub source: AddrWords,
+    /// The VIP.
+    pub destination: AddrWords,
+    /// Tunnel address of the node that wrote the list; zero is this node.
+    pub origin: AddrWords,
+    /// Port of the client.
+    pub source_port: Be16,
+    /// Port of the frontend.
+    pub destination_port: Be16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// `event_kind`.
+    pub kind: u8,
+    /// `event_flags`.
+    pub flags: u8,
+    /// Zero.
+    pub zero: u8,
+    /// Frontend id.
+    pub frontend: u32,
+    /// Index in `BACKENDS` of the flow's backend; 0 where there is none.
+    pub backend: u32,
+}
+
+/// Values of [`Event::kind`].
+pub mod event_kind {
+    /// This node has the flow; the list that led here came from `origin`.
+    pub const CHAIN_HIT: u8 = 1;
+    /// Nobody on the list knows the flow; `origin` wants to know who does.
+    pub const LOCATE: u8 = 2;
+}
+
+/// Bits of [`Event::flags`].
+pub mod event_flags {
+    /// Client and VIP have IPv6 addresses.
+    pub const IPV6: u8 = 1 << 0;
+    /// `origin` is of IPv6.
+    pub const ORIGIN_IPV6: u8 = 1 << 1;
+}
+
+/// One owner on a list.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Owner {
+    /// Pod address; IPv4 in the first word.
+    pub addr: AddrWords,
+    /// Pod port.
+    pub port: Be16,
+    /// Zero.
+    pub zero: u16,
+}
+
+/// What the tunnel says that a packet came through, and then the one that it goes on through: the element
+/// of `TOUR`, which is each CPU's own and holds for one packet.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Tour {
+    /// `tour_flags`.
+    pub flags: u8,
+    /// Tunnels that the packet went through.
+    pub hops: u8,
+    /// How many of `owners` there are.
+    pub count: u8,
+    /// Zero.
+    pub zero: u8,
+    /// Node that wrote the list; IPv4 in the first word. Zero unless it is a chain.
+    pub origin: AddrWords,
+    /// Owners still to be asked, newest first; zero behind the last.
+    pub owners: [Owner; Tour::LENGTH],
+    /// Where the tunnel began; IPv4 in the first word.
+    pub sender: AddrWords,
+    /// The tag that came with it, most significant word first.
+    pub tag: [Be32; 2],
+    /// Where the packet's own IP header begins in the frame.
+    pub network: u16,
+    /// Octets between the Ethernet header and that; 0 says that there is no tunnel.
+    pub strip: u16,
+    /// Node to which the packet goes on; 0 says that the agent is to find out.
+    pub next: u32,
+}
+
+impl Tour {
+    /// How many owners a list holds.
+    pub const LENGTH: usize = Slot::DEPTH - 1;
+}
+
+/// Bits of [`Tour::flags`].
+pub mod tour_flags {
+    /// The packet follows the list: who has its flow delivers it, whoever has not passes it on.
+    pub const CHAIN: u8 = 1 << 0;
+    /// No slot leads the packet any further.
+    pub const FINAL: u8 = 1 << 1;
+    /// Nobody on the list had the flow: the origin begins it, or nobody does.
+    pub const RETURNED: u8 = 1 << 2;
+    /// `origin` knows that the flow is here, and need not be told.
+    pub const KNOWN: u8 = 1 << 3;
+    /// `origin` is of IPv6.
+    pub const ORIGIN_IPV6: u8 = 1 << 4;
 }
 
 /// Per-CPU counters of one frontend.

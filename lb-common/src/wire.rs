@@ -3,6 +3,7 @@
 
 pub mod arp;
 pub mod eth;
+pub mod geneve;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;

@@ -32,6 +32,19 @@ impl<const FRAGS: bool> XdpFrame<FRAGS> {
         }
     }
 
+    /// The same frame, to be changed. What is known of it must not be used any more.
+    #[inline(always)]
+    pub(crate) fn again(&self) -> Self {
+        Self::new(self.context)
+    }
+
+    /// Takes octets away from the front of the frame and adds others, which are not zeroed.
+    #[inline(always)]
+    pub(crate) fn shift(self, less: usize, more: usize) -> Option<Self> {
+        kernel::adjust_head(self.context, less as i32 - more as i32)?;
+        Some(Self::new(self.context))
+    }
+
     /// Cuts or grows the frame at its end; what is added is not zeroed.
     #[inline(always)]
     pub(crate) fn resize(self, length: usize) -> Option<Self> {

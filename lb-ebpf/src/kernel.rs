@@ -30,6 +30,15 @@ pub(crate) fn adjust_tail(context: *mut xdp_md, delta: i32) -> Option<()> {
     (result == 0).then_some(())
 }
 
+/// Moves the beginning of a frame, forwards if `delta` is positive. Whatever pointed into it must be taken
+/// anew.
+#[inline(always)]
+pub(crate) fn adjust_head(context: *mut xdp_md, delta: i32) -> Option<()> {
+    // SAFETY: the context is the program's own.
+    let result = unsafe { helpers::bpf_xdp_adjust_head(context, delta) };
+    (result == 0).then_some(())
+}
+
 /// Length of a frame with all its buffers.
 #[inline(always)]
 pub(crate) fn buffer_length(context: *mut xdp_md) -> usize {

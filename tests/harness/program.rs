@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues, ProgramArray};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
@@ -43,6 +43,8 @@ pub struct Run {
 /// The loaded object.
 pub struct Programs {
     ebpf: Ebpf,
+    /// An array is emptied when its last handle goes.
+    _calls: Vec<ProgramArray<MapData>>,
 }
 
 impl Programs {
@@ -58,6 +60,10 @@ impl Programs {
         loader
             .map_max_entries(abi::map::SLOTS, 4_096)
             .map_max_entries(abi::map::BACKENDS, 4_096)
+            .map_max_entries(abi::map::BACKEND_INDEX4, 4_096)
+            .map_max_entries(abi::map::BACKEND_INDEX6, 4_096)
+            .map_max_entries(abi::map::EXCEPTIONS4, 4_096)
+            .map_max_entries(abi::map::EXCEPTIONS6, 4_096)
             .map_max_entries(abi::map::FRONTEND_STATS, 64);
         for (map, entries) in sizes {
             loader.map_max_entries(map, *entries);
@@ -65,21 +71,50 @@ impl Programs {
         let mut ebpf = loader
             .load_file(&path)
             .with_context(|| format!("failed to load {}", path.display()))?;
-        for name in ingress {
-            let program: &mut Xdp = ebpf
-                .program_mut(name)
+        let pairs = [
+            (
+                abi::program::INGRESS,
+                abi::program::RESUME,
+                abi::map::PROGRAMS,
+            ),
+            (
+                abi::program::INGRESS_LINEAR,
+                abi::program::RESUME_LINEAR,
+                abi::map::PROGRAMS_LINEAR,
+            ),
+        ];
+        let mut calls = Vec::new();
+        for (first, second, map) in pairs {
+            if !ingress.contains(&first) {
+                continue;
+            }
+            for name in [first, second] {
+                let program: &mut Xdp = ebpf
+                    .program_mut(name)
+                    .context("no such program")?
+                    .try_into()?;
+                program
+                    .load()
+                    .with_context(|| format!("failed to load {name}"))?;
+            }
+            let map = ebpf.take_map(map).context("no such map")?;
+            let mut programs = ProgramArray::try_from(map)?;
+            let program: &Xdp = ebpf
+                .program(second)
                 .context("no such program")?
                 .try_into()?;
-            program
-                .load()
-                .with_context(|| format!("failed to load {name}"))?;
+            programs.set(0, program.fd()?, 0)?;
+            calls.push(programs);
         }
         let egress = ebpf
             .program_mut(abi::program::EGRESS)
             .context("no such program")?;
         let egress: &mut SchedClassifier = egress.try_into()?;
         egress.load().context("failed to load the egress program")?;
-        Ok(Self { ebpf })
+        Ok(Self {
+            ebpf,
+            _calls: calls,
+        })
     }
 
     /// The loaded object itself.

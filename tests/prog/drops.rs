@@ -12,11 +12,25 @@ const NOBODY: u16 = 4444;
 const TCP_REMOTE: u32 = 2;
 
 /// Reasons that no frame brings about here, and why.
-const UNREACHABLE: [(DropReason, &str); 1] = [(
-    DropReason::NotRewritable,
-    "a frame that was read has the octets to be written, and only an advertisement to a solicitation \
-     without options or a port unreachable makes a frame longer, for which every driver has room",
-)];
+const UNREACHABLE: [(DropReason, &str); 4] = [
+    (
+        DropReason::NotRewritable,
+        "a frame that was read has the octets to be written, and only an advertisement to a solicitation \
+         without options or a port unreachable makes a frame longer, for which every driver has room",
+    ),
+    (
+        DropReason::NotResumed,
+        "the harness fills the tables of calls, as the loader does",
+    ),
+    (
+        DropReason::TooBig,
+        "these nodes have no address for a tunnel to begin at",
+    ),
+    (
+        DropReason::NotOwner,
+        "only a packet out of a tunnel is final, and these nodes have none",
+    ),
+];
 
 #[test]
 fn every_drop_reason_is_reached_or_named() {
@@ -84,7 +98,7 @@ fn bring_about(reason: DropReason) -> Option<World> {
             DropReason::UnservedPort => tcp(NOBODY, (1, 0, SYN)).build(),
             DropReason::UnservedUdp => request(family, NOBODY, None).build(),
             DropReason::NoBackend => tcp(LOCAL, (1, 0, SYN)).build(),
-            DropReason::NotOwner => {
+            DropReason::NoTunnel => {
                 let mut frame = tcp(REMOTE, (1, 0, SYN));
                 frame.from = PEER;
                 frame.build()
@@ -108,6 +122,7 @@ fn bring_about(reason: DropReason) -> Option<World> {
                 request(family, LOCAL, None).build()
             }
             DropReason::UnknownFlow => tcp(LOCAL, (1, 2, RST)).build(),
+            DropReason::Located => tcp(LOCAL, (1, 2, ACK)).build(),
             DropReason::ReplyLimited => tcp(LOCAL, (1, 2, ACK)).build(),
             DropReason::EstablishedFull => {
                 for source_port in [1, 2, 3] {
@@ -124,7 +139,10 @@ fn bring_about(reason: DropReason) -> Option<World> {
                 }
                 continue;
             }
-            DropReason::NotRewritable => return None,
+            DropReason::NotRewritable
+            | DropReason::NotResumed
+            | DropReason::TooBig
+            | DropReason::NotOwner => return None,
         };
         world.ingress(&frame);
     }
@@ -134,6 +152,7 @@ fn bring_about(reason: DropReason) -> Option<World> {
 fn flags(reason: DropReason) -> u32 {
     match reason {
         DropReason::PassedToKernel => config_flags::KERNEL_KNOWS_VIPS,
+        DropReason::Located => config_flags::LOCATE,
         _ => 0,
     }
 }

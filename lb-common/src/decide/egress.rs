@@ -1,7 +1,7 @@
 //! Replies: the flow whose pod a packet comes from.
 
 use crate::addr::{AddrWords, Be16};
-use crate::decide::owner::{live_flow, touch};
+use crate::decide::owner::{live_flow, live_flow_with, touch};
 use crate::decide::{FamilyTables, Tables};
 use crate::family::{Endpoints, Family, Version};
 use crate::flow::FlowTable;
@@ -80,7 +80,12 @@ fn translate<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family>(
     let key = A::flow_key(&ends, header.protocol, flow_direction::REVERSE);
     let flow = if is_tcp {
         let segment = TcpHeader::read(frame, header.payload)?;
-        match live_flow::<T, A>(tables, FlowTable::Established, &key) {
+        let note = |flow: &mut Flow| {
+            if segment.has(flags::ACK) {
+                flow.sequence = segment.acknowledgment;
+            }
+        };
+        match live_flow_with::<T, A>(tables, FlowTable::Established, &key, note) {
             Some(flow) => {
                 follow::<T, A>(tables, FlowTable::Established, &ends, &flow, &segment);
                 flow
@@ -130,6 +135,17 @@ fn follow<T: Tables + FamilyTables<A>, A: Family>(
             forward.sequence = segment.sequence;
             forward.state |= flow_state::SYN_ACK_SEEN;
         });
+    }
+    // A pod that goes on talking did not heed the reset.
+    if table == FlowTable::Established
+        && flow.state & flow_state::RESET != 0
+        && !segment.has(flags::RST)
+    {
+        let revive = |flow: &mut Flow| flow.state &= !flow_state::RESET;
+        let reverse_key = A::flow_key(ends, protocol::TCP, flow_direction::REVERSE);
+        FamilyTables::<A>::with_flow(tables, table, &reverse_key, revive);
+        let forward_key = forward_key::<A>(ends, flow, protocol::TCP);
+        FamilyTables::<A>::with_flow(tables, table, &forward_key, revive);
     }
     let fin = if segment.has(flags::FIN) {
         flow_state::POD_FIN

@@ -1,13 +1,14 @@
 //! The owner: flows of the pods of this node.
 
-use crate::decide::service::{Choice, Request};
+use crate::decide::service::Request;
 use crate::decide::tables::{FamilyTables, Tables};
-use crate::decide::{Delivery, Verdict};
+use crate::decide::{Act, Delivery, Verdict};
 use crate::drop::DropReason;
 use crate::family::{Endpoints, Family};
 use crate::flow::{CLOSING, FlowTable, HALF_OPEN_TIMEOUT};
 use crate::frame::Frame;
 use crate::maps::{Flow, backend_flags, flow_direction, flow_state};
+use crate::outcome::Outcome;
 use crate::wire::protocol;
 use crate::wire::tcp::{TcpHeader, flags};
 
@@ -18,7 +19,21 @@ pub(super) fn live_flow<T: Tables + FamilyTables<A>, A: Family>(
     table: FlowTable,
     key: &A::FlowKey,
 ) -> Option<Flow> {
-    let flow = FamilyTables::<A>::with_flow(tables, table, key, |flow| *flow)?;
+    live_flow_with::<T, A>(tables, table, key, |_| ())
+}
+
+/// The same, changed before it is judged.
+#[inline(always)]
+pub(super) fn live_flow_with<T: Tables + FamilyTables<A>, A: Family>(
+    tables: &T,
+    table: FlowTable,
+    key: &A::FlowKey,
+    change: impl FnOnce(&mut Flow),
+) -> Option<Flow> {
+    let flow = FamilyTables::<A>::with_flow(tables, table, key, |flow| {
+        change(flow);
+        *flow
+    })?;
     let backend = tables.backend(flow.backend)?;
     let same = backend.generation == flow.generation && backend.flags & backend_flags::IN_USE != 0;
     same.then_some(flow)
@@ -40,54 +55,53 @@ pub(super) fn touch<T: FamilyTables<A>, A: Family>(
 }
 
 impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T, A> {
-    /// Decides as the owner of the flow, or as who might be.
+    /// The flow of this node to which the packet belongs, and what the packet does to it; `None` if there is
+    /// none, or a SYN is to begin a new one.
     #[inline(always)]
-    pub(super) fn own(&self, choice: Choice) -> Verdict {
+    pub(super) fn known(&self) -> Option<Flow> {
         if self.packet.header.protocol == protocol::UDP {
-            self.own_udp(choice)
-        } else {
-            self.own_tcp(choice)
+            let flow = self.live(FlowTable::Udp)?;
+            self.refresh(FlowTable::Udp, &flow, 0);
+            return Some(flow);
         }
-    }
-
-    #[inline(always)]
-    fn own_udp(&self, choice: Choice) -> Verdict {
-        let Some(flow) = self.live(FlowTable::Udp) else {
-            return match choice {
-                Choice::Here(index) => self.open(FlowTable::Udp, index),
-                Choice::Elsewhere => Verdict::Drop(DropReason::NotOwner),
-                Choice::Nobody => self.packet.refuse_datagram(DropReason::NoBackend),
-            };
-        };
-        self.refresh(FlowTable::Udp, &flow, 0);
-        self.deliver(&flow, 0)
-    }
-
-    #[inline(always)]
-    fn own_tcp(&self, choice: Choice) -> Verdict {
-        let packet = self.packet;
-        let Some(segment) = packet.segment() else {
-            return packet.too_hard(DropReason::Malformed);
-        };
+        let segment = self.packet.segment()?;
         if let Some(flow) = self.live(FlowTable::Established) {
             if !(segment.is_opening() && flow.state & CLOSING != 0) {
-                self.refresh(FlowTable::Established, &flow, closing(&segment));
-                return self.deliver(&flow, 0);
+                let state = self.closing(&flow, &segment);
+                self.refresh(FlowTable::Established, &flow, state);
+                return Some(flow);
             }
             self.remove_both(FlowTable::Established, &flow);
         } else if let Some(flow) = self.live(FlowTable::HalfOpen) {
             if !(segment.is_opening() && flow.state & CLOSING != 0) {
                 self.progress(&flow, &segment);
-                return self.deliver(&flow, 0);
+                return Some(flow);
             }
             self.remove_both(FlowTable::HalfOpen, &flow);
         }
-        match choice {
-            Choice::Elsewhere => Verdict::Drop(DropReason::NotOwner),
-            Choice::Here(index) if segment.is_opening() => self.open(FlowTable::HalfOpen, index),
-            Choice::Here(_) => packet.reset(&segment, DropReason::UnknownFlow),
-            Choice::Nobody => packet.refuse(&segment, DropReason::NoBackend),
+        None
+    }
+
+    /// State that the client's segment adds to an established flow.
+    ///
+    /// A reset counts only where the pod would heed it (RFC 5961 §3.2), at what it acknowledged last or
+    /// just behind, since it may have received more than that: a spoofed one must not shorten the flow.
+    #[inline(always)]
+    fn closing(&self, flow: &Flow, segment: &TcpHeader) -> u16 {
+        let state = closing(segment);
+        if state & flow_state::RESET == 0 {
+            return state;
         }
+        let (tables, key) = (self.packet.tables, self.reverse_key(flow));
+        let is_expected =
+            FamilyTables::<A>::with_flow(tables, FlowTable::Established, &key, |reverse| {
+                segment.sequence.wrapping_sub(reverse.sequence) < RESET_WINDOW
+            });
+        if is_expected == Some(false) {
+            tables.count(Outcome::ResetDoubted);
+            return state & !flow_state::RESET;
+        }
+        state
     }
 
     /// What a segment from the client does to a half-open flow.
@@ -110,9 +124,11 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         let established = Flow {
             state,
             seen: now,
+            sequence: segment.sequence,
             ..*flow
         };
         if self.insert_both(FlowTable::Established, established) {
+            tables.count(Outcome::Promoted);
             self.remove_both(FlowTable::HalfOpen, flow);
         } else {
             tables.count_drop(DropReason::EstablishedFull);
@@ -120,39 +136,60 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         }
     }
 
-    /// Begins a flow to a backend of this node.
+    /// Begins a flow to the first backend of the slot on this node whose replies would not be taken for
+    /// another flow's: a client's port may meet one pod's port behind two frontends.
     #[inline(always)]
-    fn open(&self, table: FlowTable, index: u32) -> Verdict {
+    pub(super) fn open<C: Act>(&self, actor: &C) -> C::Result {
         let tables = self.packet.tables;
-        let Some(backend) = tables.backend(index) else {
-            return Verdict::Drop(DropReason::NoBackend);
+        let table = if self.packet.header.protocol == protocol::UDP {
+            FlowTable::Udp
+        } else {
+            FlowTable::HalfOpen
         };
-        let now = tables.now_seconds();
-        let flow = Flow {
-            addr: backend.addr,
-            port: backend.port,
-            state: 0,
-            generation: backend.generation,
-            backend: index,
-            frontend: self.frontend.id,
-            seen: now,
-            sequence: 0,
-        };
+        let mut owners = tables.slot(self.slot()).unwrap_or_default().0;
+        while owners != 0 {
+            let number = owners as u16;
+            owners >>= 16;
+            let Some((index, backend)) = self.candidate(number) else {
+                continue;
+            };
+            if backend.node != 0 {
+                continue;
+            }
+            let flow = Flow {
+                addr: backend.addr,
+                port: backend.port,
+                state: 0,
+                generation: backend.generation,
+                backend: index,
+                frontend: self.frontend.id,
+                seen: tables.now_seconds(),
+                sequence: 0,
+            };
+            if self.is_taken(table, &flow) {
+                tables.count(Outcome::CandidateSkipped);
+                continue;
+            }
+            if !self.insert_both(table, flow) {
+                return actor.act(Verdict::Drop(DropReason::TableFull));
+            }
+            return actor.act(self.deliver(&flow, 1));
+        }
+        actor.act(Verdict::Drop(DropReason::ReverseTaken))
+    }
+
+    /// Whether the reverse entry that a new flow needs is another's, be it established or not.
+    #[inline(always)]
+    fn is_taken(&self, table: FlowTable, flow: &Flow) -> bool {
         if table == FlowTable::HalfOpen {
             // Egress looks for established flows first, so what is over there must not hide this one.
-            if self.is_reverse_taken(FlowTable::Established, &flow) {
-                return Verdict::Drop(DropReason::ReverseTaken);
+            if self.is_reverse_taken(FlowTable::Established, flow) {
+                return true;
             }
-            let key = self.reverse_key(&flow);
-            FamilyTables::<A>::remove_flow(tables, FlowTable::Established, &key);
+            let key = self.reverse_key(flow);
+            FamilyTables::<A>::remove_flow(self.packet.tables, FlowTable::Established, &key);
         }
-        if self.is_reverse_taken(table, &flow) {
-            return Verdict::Drop(DropReason::ReverseTaken);
-        }
-        if !self.insert_both(table, flow) {
-            return Verdict::Drop(DropReason::TableFull);
-        }
-        self.deliver(&flow, 1)
+        self.is_reverse_taken(table, flow)
     }
 
     /// Whether a flow to another frontend holds the reverse entry that this one needs.
@@ -223,7 +260,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
     }
 
     #[inline(always)]
-    fn deliver(&self, flow: &Flow, flows: u64) -> Verdict {
+    pub(super) fn deliver(&self, flow: &Flow, flows: u64) -> Verdict {
         self.count(flows, 1);
         let header = &self.packet.header;
         Verdict::Deliver(Delivery {
@@ -237,7 +274,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
     }
 
     #[inline(always)]
-    fn forward_key(&self) -> A::FlowKey {
+    pub(super) fn forward_key(&self) -> A::FlowKey {
         A::flow_key(
             &self.ends,
             self.packet.header.protocol,
@@ -257,6 +294,9 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         A::flow_key(&ends, self.packet.header.protocol, flow_direction::REVERSE)
     }
 }
+
+/// How far behind the pod's last acknowledgment a reset is believed: what one train of segments carries.
+const RESET_WINDOW: u32 = 1 << 16;
 
 /// State that the client's segment adds.
 #[inline(always)]

@@ -11,17 +11,6 @@ use crate::maps::{
 };
 use crate::wire::{protocol, udp};
 
-/// What today's table says about a packet, seen from this node.
-#[derive(Clone, Copy)]
-pub(super) enum Choice {
-    /// The backend with this index runs here.
-    Here(u32),
-    /// The backend runs on another node, which is for the peer to know that sent the packet here.
-    Elsewhere,
-    /// There is none.
-    Nobody,
-}
-
 /// A packet for a frontend.
 pub(super) struct Request<'a, F: ?Sized, T, A: Family> {
     pub(super) packet: &'a Packet<'a, F, T, A>,
@@ -44,7 +33,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
     }
 
     #[inline(always)]
-    fn request(&self) -> Option<Request<'_, F, T, A>> {
+    pub(super) fn request(&self) -> Option<Request<'_, F, T, A>> {
         let header = &self.header;
         if header.protocol != protocol::TCP && header.protocol != protocol::UDP {
             return None;
@@ -73,7 +62,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
     }
 
     #[inline(always)]
-    fn is_from_peer(&self) -> bool {
+    pub(super) fn is_from_peer(&self) -> bool {
         let source = &self.ethernet.source;
         self.config.peer_filter & peer_filter_bit(source.head, source.tail) != 0
             && self.tables.is_peer(source)
@@ -88,28 +77,27 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         if packet.header.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExpired);
         }
-        let number = packet
-            .tables
-            .slot(self.slot())
-            .map_or(0, |slot| slot.current());
-        let index = self.frontend.backends.wrapping_add(u32::from(number));
-        let backend = packet.tables.backend(index);
-        match backend {
-            Some(backend) if number != 0 && backend.flags & backend_flags::IN_USE != 0 => {
-                if backend.node == 0 {
-                    self.own(Choice::Here(index))
-                } else if packet.is_from_peer() {
-                    self.own(Choice::Elsewhere)
-                } else {
-                    self.hop(backend)
-                }
-            }
-            _ => self.own(Choice::Nobody),
+        let slot = packet.tables.slot(self.slot()).unwrap_or_default();
+        match self.candidate(slot.current()) {
+            Some((_, backend)) if backend.node != 0 && !packet.is_from_peer() => self.hop(backend),
+            _ => match self.known() {
+                Some(flow) => self.deliver(&flow, 0),
+                None => Verdict::Resume,
+            },
         }
     }
 
+    /// The backend of a number, with its index.
     #[inline(always)]
-    fn slot(&self) -> u32 {
+    pub(super) fn candidate(&self, number: u16) -> Option<(u32, &Backend)> {
+        let index = self.frontend.backends.wrapping_add(u32::from(number));
+        let backend = self.packet.tables.backend(index)?;
+        (number != 0 && backend.flags & backend_flags::IN_USE != 0).then_some((index, backend))
+    }
+
+    /// Index of the packet's slot.
+    #[inline(always)]
+    pub(super) fn slot(&self) -> u32 {
         let affinity = self.frontend.flags & frontend_flags::CLIENT_AFFINITY != 0;
         let ports = Ports {
             source: if affinity {
@@ -141,6 +129,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
                     ethernet: node.ethernet,
                 })
             }
+            Some(node) if node.mode == node_mode::GENEVE => Verdict::Resume,
             _ => Verdict::Drop(DropReason::NodeUnreachable),
         }
     }

@@ -13,6 +13,9 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
     #[inline(always)]
     pub(super) fn without_frontend(&self) -> Verdict {
         let header = &self.header;
+        if self.is_tunnel() {
+            return Verdict::Resume;
+        }
         let Some(vip) = FamilyTables::<A>::vip(self.tables, &header.destination) else {
             return Verdict::Pass;
         };
@@ -73,7 +76,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
 
     /// A segment that nobody serves: reset or silence, as configured.
     #[inline(always)]
-    pub(super) fn refuse(&self, segment: &TcpHeader, reason: DropReason) -> Verdict {
+    fn refuse(&self, segment: &TcpHeader, reason: DropReason) -> Verdict {
         if self.config.flags & config_flags::REJECT_UNSERVED == 0 {
             return Verdict::Drop(reason);
         }
@@ -100,7 +103,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
 
     /// A reset from the VIP, unless the segment is one itself or the budget is spent.
     #[inline(always)]
-    pub(super) fn reset(&self, segment: &TcpHeader, reason: DropReason) -> Verdict {
+    fn reset(&self, segment: &TcpHeader, reason: DropReason) -> Verdict {
         if segment.has(flags::RST) {
             return Verdict::Drop(reason);
         }

@@ -98,3 +98,63 @@ pub fn write_words<F: FrameMut + ?Sized>(frame: &mut F, words: [Be32; 3]) -> Opt
     window.set_be32::<8>(c);
     Some(())
 }
+
+/// An Ethernet header apart from its EtherType: both addresses, and at most two VLAN tags.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Front {
+    /// Destination and source.
+    pub addresses: [Be32; 3],
+    tags: [Be32; 2],
+    count: usize,
+}
+
+impl Front {
+    /// Reads the header.
+    #[inline(always)]
+    pub fn read<F: Frame + ?Sized>(frame: &F) -> Option<Self> {
+        let window = frame.window::<LENGTH>(0)?;
+        let mut front = Self {
+            addresses: [window.be32::<0>(), window.be32::<4>(), window.be32::<8>()],
+            tags: [Be32::new(0); 2],
+            count: 0,
+        };
+        let [outer, inner] = &mut front.tags;
+        for (position, tag) in [outer, inner].into_iter().enumerate() {
+            let window = frame.window::<{ vlan::LENGTH }>(12 + vlan::LENGTH * position)?;
+            let ether_type = window.be16::<0>();
+            if ether_type != ether_type::VLAN && ether_type != ether_type::SERVICE_VLAN {
+                break;
+            }
+            *tag = window.be32::<0>();
+            front.count = position + 1;
+        }
+        Some(front)
+    }
+
+    /// Octets of the header with its EtherType.
+    #[inline(always)]
+    pub const fn length(&self) -> usize {
+        LENGTH + vlan::LENGTH * self.count
+    }
+
+    /// Writes the header with an EtherType. `None` if the frame is too short.
+    #[inline(always)]
+    pub fn write<F: FrameMut + ?Sized>(&self, frame: &mut F, ether_type: Be16) -> Option<()> {
+        write_words(frame, self.addresses)?;
+        let [outer, inner] = self.tags;
+        if self.count > 0 {
+            frame
+                .window_mut::<{ vlan::LENGTH }>(12)?
+                .set_be32::<0>(outer);
+        }
+        if self.count > 1 {
+            frame
+                .window_mut::<{ vlan::LENGTH }>(16)?
+                .set_be32::<0>(inner);
+        }
+        frame
+            .window_mut::<2>(self.length() - 2)?
+            .set_be16::<0>(ether_type);
+        Some(())
+    }
+}

@@ -93,18 +93,16 @@ pub fn turn<F: FrameMut + ?Sized>(frame: &mut F, offset: usize, ttl: u8) -> Opti
     Some(())
 }
 
-/// Overwrites the header with one, without options, that goes back whence the packet came and has
-/// `length` octets behind it. Gives the sum of both addresses.
+/// Writes a header without options in front of `length` octets. Gives the sum of both addresses.
 #[inline(always)]
-pub fn answer<F: FrameMut + ?Sized>(
+pub fn write<F: FrameMut + ?Sized>(
     frame: &mut F,
     offset: usize,
-    ttl: u8,
-    protocol: u8,
+    (ttl, protocol): (u8, u8),
     length: usize,
+    (source, destination): (Be32, Be32),
 ) -> Option<Sum> {
     let mut window = frame.window_mut::<LENGTH>(offset)?;
-    let (source, destination) = (window.be32::<16>(), window.be32::<12>());
     let length = Be16::new((LENGTH + length) as u16);
     let ttl_and_protocol = Be16::new(u16::from_be_bytes([ttl, protocol]));
     let addresses = Sum::ZERO.add32(source).add32(destination);
@@ -122,4 +120,20 @@ pub fn answer<F: FrameMut + ?Sized>(
     window.set_be32::<12>(source);
     window.set_be32::<16>(destination);
     Some(addresses)
+}
+
+/// Overwrites the header with one, without options, that goes back whence the packet came and has
+/// `length` octets behind it. Gives the sum of both addresses.
+#[inline(always)]
+pub fn answer<F: FrameMut + ?Sized>(
+    frame: &mut F,
+    offset: usize,
+    ttl: u8,
+    protocol: u8,
+    length: usize,
+) -> Option<Sum> {
+    let window = frame.window::<LENGTH>(offset)?;
+    let ends = (window.be32::<16>(), window.be32::<12>());
+    drop(window);
+    write(frame, offset, (ttl, protocol), length, ends)
 }

@@ -82,6 +82,25 @@ pub fn turn<F: FrameMut + ?Sized>(frame: &mut F, offset: usize, hop_limit: u8) -
     Some(())
 }
 
+/// Writes a header in front of `length` octets.
+#[inline(always)]
+pub fn write<F: FrameMut + ?Sized>(
+    frame: &mut F,
+    offset: usize,
+    (hop_limit, protocol): (u8, u8),
+    length: usize,
+    (source, destination): (AddrWords, AddrWords),
+) -> Option<()> {
+    let mut window = frame.window_mut::<LENGTH>(offset)?;
+    window.set_be32::<0>(Be32::new(0x6000_0000));
+    window.set_be16::<4>(Be16::new(length as u16));
+    window.set_octet::<6>(protocol);
+    window.set_octet::<7>(hop_limit);
+    window.set_words::<8, 12, 16, 20>(source);
+    window.set_words::<24, 28, 32, 36>(destination);
+    Some(())
+}
+
 /// Overwrites the header with one that goes back whence the packet came and has `length` octets behind it.
 /// Gives the sum of both addresses.
 #[inline(always)]

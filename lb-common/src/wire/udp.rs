@@ -14,6 +14,23 @@ pub fn ports<F: Frame + ?Sized>(frame: &F, offset: usize) -> Option<(Be16, Be16)
     Some((window.be16::<0>(), window.be16::<2>()))
 }
 
+/// Writes a header without a checksum, of a datagram of `length` octets with the header.
+#[inline(always)]
+pub fn write<F: FrameMut + ?Sized>(
+    frame: &mut F,
+    offset: usize,
+    source_port: Be16,
+    destination_port: Be16,
+    length: usize,
+) -> Option<()> {
+    let mut window = frame.window_mut::<LENGTH>(offset)?;
+    window.set_be16::<0>(source_port);
+    window.set_be16::<2>(destination_port);
+    window.set_be16::<4>(Be16::new(length as u16));
+    window.set_be16::<6>(Be16::new(0));
+    Some(())
+}
+
 /// Writes one port and corrects the checksum by that and by what changed in the IP header.
 #[inline(always)]
 pub fn translate<F: FrameMut + ?Sized, const AT: usize>(

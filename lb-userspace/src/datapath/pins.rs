@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use aya::maps::{MapData, MapError, MapInfo, MapType};
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use lb_common::abi::{ABI_VERSION, map};
+use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use tracing::{info, warn};
 
@@ -27,6 +28,8 @@ use super::slots::SlotArray;
 /// Pin of the link of the ingress program.
 pub(super) const INGRESS: &str = "ingress";
 const EGRESS: &str = "egress-";
+/// Where init mounts the BPF file system.
+const BPFFS: &str = "/sys/fs/bpf";
 /// A slot array that is being copied; bpffs allows no dot in a name.
 const NEW_SLOTS: &str = "SLOTS-new";
 
@@ -141,11 +144,7 @@ impl Pins {
     /// # Errors
     /// Another agent works with it, an agent of other map layouts left it, or it cannot be made.
     pub fn open(base: &Path) -> Result<Self, PinError> {
-        let existing = base.ancestors().find(|path| path.exists());
-        let is_bpffs = existing
-            .and_then(|path| statfs(path).ok())
-            .is_some_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC);
-        if !is_bpffs {
+        if !is_bpffs(base) && !mount_bpffs(base) {
             return Err(PinError::NoBpffs {
                 path: base.to_owned(),
             });
@@ -351,6 +350,27 @@ impl Pins {
             warn!(error, "pins of the start that was given up are left");
         }
     }
+}
+
+/// Whether a path, or what there is of it, lies on a BPF file system.
+fn is_bpffs(path: &Path) -> bool {
+    let existing = path.ancestors().find(|path| path.exists());
+    existing
+        .and_then(|path| statfs(path).ok())
+        .is_some_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
+}
+
+/// Mounts a BPF file system at its usual place, as init does at boot, if `path` is to be there. `ip netns
+/// exec` and many containers come without one; what is pinned in theirs ends with their mounts.
+fn mount_bpffs(path: &Path) -> bool {
+    let place = Path::new(BPFFS);
+    let none = None::<&str>;
+    let is_mounted = path.starts_with(place)
+        && mount(Some("bpf"), place, Some("bpf"), MsFlags::empty(), none).is_ok();
+    if is_mounted {
+        warn!("mounted a BPF file system on {BPFFS}, where there was none");
+    }
+    is_mounted
 }
 
 /// Name of the link of the egress program on an interface.

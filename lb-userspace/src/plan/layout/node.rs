@@ -15,6 +15,7 @@ use lb_common::maps::Node;
 use lb_common::maps::config_flags;
 use lb_common::maps::node_mode;
 use lb_common::maps::peer_filter_bit;
+use lb_common::wire::geneve;
 
 use super::Settings;
 use crate::model::intent::PeerNode;
@@ -88,7 +89,11 @@ pub(super) fn config<'a>(
         ifindex: segment.ifindex,
         mac_head,
         mac_tail,
-        zero: 0,
+        geneve_port: Be16::new(geneve::PORT),
+        peer_key: [0; 2],
+        tunnel6: AddrWords::default(),
+        tunnel4: Be32::default(),
+        mtu: segment.mtu,
     }
 }
 

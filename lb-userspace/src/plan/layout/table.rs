@@ -162,7 +162,7 @@ pub(super) fn plan(
             } else {
                 0
             },
-            zero: 0,
+            changed_at: 0,
         },
         members,
         slots: Arc::default(),
