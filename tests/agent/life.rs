@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -16,11 +14,10 @@ use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, Map, MapData, loaded_maps};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::loaded_programs;
-use harness::agent::{Agent, binary};
+use harness::agent::{Agent, binary, rebuilt};
 use harness::machine;
 use harness::netns::{self, Netns};
-use harness::process::Process;
-use harness::source::{self, Directory, Port, Service};
+use harness::source::{self, Condition, Directory, Port, Service};
 use harness::topology::{Shape, Topology};
 use harness::traffic::client::Client;
 use harness::traffic::echo::EchoServer;
@@ -59,12 +56,13 @@ impl Pair {
             name: "web",
             addresses: vec![VIP],
             ports: vec![port("http", "TCP", 80), port("dns", "UDP", 53)],
+            forwarding: None,
         };
         let directory = Directory::create(topology.dir())?;
         directory.write("network", &source::network_yaml())?;
         directory.write("nodes", &source::nodes_yaml(&topology.nodes))?;
         directory.write("web", &service.yaml())?;
-        let pods: Vec<_> = topology.pods().map(|pod| (pod, true)).collect();
+        let pods: Vec<_> = topology.pods().map(|pod| (pod, Condition::Ready)).collect();
         directory.write("web-endpoints", &service.endpoints_yaml(&pods))?;
         // No BGP here: a router that hears of a restart sends elsewhere, which is not the question.
         topology
@@ -89,8 +87,13 @@ impl Pair {
     }
 
     fn start_agent(&self, node: usize) -> Result<Agent> {
+        self.start_build(&binary()?, node)
+    }
+
+    fn start_build(&self, program: &Path, node: usize) -> Result<Agent> {
         let node = self.topology.nodes.get(node).context("no such node")?;
-        let mut agent = Agent::start(node, self.directory.path(), self.topology.dir())?;
+        let mut agent =
+            Agent::start_build(program, node, self.directory.path(), self.topology.dir())?;
         let four = |status: &harness::agent::Status| {
             status.in_sync
                 && status.frontends.len() == 2
@@ -242,50 +245,19 @@ fn an_agent_of_another_build_takes_over_in_flight() {
     let client = Client::new(&pair.topology.client).unwrap();
     let connections = client.open(TCP, CONNECTIONS).all().unwrap();
     let pump = Pump::start(&pair.topology.client).unwrap();
-    let (before, program) = Kernel::read(pair.first()).unwrap();
+    let (before, predecessor) = Kernel::read(pair.first()).unwrap();
     pair.agents.remove(0).stop().unwrap();
 
-    let dir = pair.topology.dir();
-    let socket = dir.join("rebuilt.sock");
-    let mut command = Command::new(rebuilt(dir).unwrap());
-    command.args(["run", "--node", "node-a", "--interface", "eth0"]);
-    command.args(["--kernel-vips", "no", "--source"]);
-    command.arg(format!("dir:{}", pair.directory.path().display()));
-    command.arg("--socket").arg(&socket);
-    let _agent = Process::start(pair.first(), &mut command, &dir.join("rebuilt.log")).unwrap();
-    wait::until("the new build to be in sync", LIMIT, || {
-        ensure!(status(&socket)?.in_sync, "not yet");
-        Ok(())
-    })
-    .unwrap();
+    let program = rebuilt(pair.topology.dir()).unwrap();
+    let agent = pair.start_build(&program, 0).unwrap();
+    pair.agents.insert(0, agent);
 
     let (after, successor) = Kernel::read(pair.first()).unwrap();
     assert_eq!(before, after);
-    assert_ne!(program, successor);
+    assert_ne!(predecessor, successor);
     client.verify(connections).all().unwrap();
     let (sent, returned) = pump.stop().unwrap();
     assert_eq!((returned, sent > 100), (sent, true));
-}
-
-/// The agent with other kernel programs in it: a function of theirs has another name.
-fn rebuilt(dir: &Path) -> Result<PathBuf> {
-    const NAME: &[u8] = b"ingress_v4";
-    const OTHER: &[u8] = b"ingress_w4";
-    let mut bytes = fs::read(binary()?)?;
-    let places: Vec<usize> = bytes
-        .windows(NAME.len())
-        .enumerate()
-        .filter(|(_, window)| *window == NAME)
-        .map(|(place, _)| place)
-        .collect();
-    ensure!(!places.is_empty(), "the programs have no ingress_v4");
-    for place in places {
-        bytes[place..place + OTHER.len()].copy_from_slice(OTHER);
-    }
-    let path = dir.join("rebuilt");
-    fs::write(&path, bytes)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-    Ok(path)
 }
 
 #[test]
@@ -296,7 +268,7 @@ fn a_change_while_the_agent_is_away_is_made_up_for() {
     let mut pair = Pair::start().unwrap();
     drop(pair.agents.remove(0));
     let others = pair.topology.pods().filter(|pod| pod.name != "pod-b2");
-    let others: Vec<_> = others.map(|pod| (pod, true)).collect();
+    let others: Vec<_> = others.map(|pod| (pod, Condition::Ready)).collect();
     let text = pair.service.endpoints_yaml(&others);
     pair.directory.write("web-endpoints", &text).unwrap();
     let node = &pair.topology.nodes[0];
@@ -341,7 +313,11 @@ fn a_file_that_broke_while_the_agent_was_away_takes_nothing_down() {
     let connections = client.verify(connections).all().unwrap();
     client.open(TCP, CONNECTIONS).all().unwrap();
 
-    let all: Vec<_> = pair.topology.pods().map(|pod| (pod, true)).collect();
+    let all: Vec<_> = pair
+        .topology
+        .pods()
+        .map(|pod| (pod, Condition::Ready))
+        .collect();
     let text = pair.service.endpoints_yaml(&all);
     pair.directory.write("web-endpoints", &text).unwrap();
     agent

@@ -53,6 +53,7 @@ impl Demo {
             name: "web",
             addresses: VIPS.to_vec(),
             ports: vec![PORT],
+            forwarding: None,
         };
         let cluster = Cluster::start(lab, Shape { nodes: 2, pods: 2 }, vec![service])?;
         let serve = |pod| serve(&cluster.topology, pod);

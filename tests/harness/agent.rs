@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -30,9 +31,17 @@ impl Agent {
     /// # Errors
     /// When there is no `torline` beside the running program.
     pub fn start(node: &Node, source: &Path, dir: &Path) -> Result<Self> {
+        Self::start_build(&binary()?, node, source, dir)
+    }
+
+    /// The same, of another build.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_build(program: &Path, node: &Node, source: &Path, dir: &Path) -> Result<Self> {
         let socket = dir.join(format!("{}.sock", node.name));
         let log = dir.join(format!("{}.log", node.name));
-        let mut command = Command::new(binary()?);
+        let mut command = Command::new(program);
         command
             .arg("run")
             .arg("--source")
@@ -56,6 +65,11 @@ impl Agent {
     /// The process number.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Whether it runs: nobody has stopped or killed it.
+    pub fn is_running(&self) -> bool {
+        Path::new(&format!("/proc/{}", self.id())).exists()
     }
 
     /// The admin socket.
@@ -122,17 +136,30 @@ impl Agent {
     ///
     /// # Errors
     /// When it does not end within ten seconds, or not well.
-    pub fn stop(self) -> Result<()> {
-        let log = self.log.clone();
-        let end = self
-            .process
-            .stop(Signal::SIGTERM, Duration::from_secs(10))?;
+    pub fn stop(mut self) -> Result<()> {
+        self.end()
+    }
+
+    /// The same, and keeps its place.
+    ///
+    /// # Errors
+    /// When it does not end within ten seconds, or not well.
+    pub fn end(&mut self) -> Result<()> {
+        let end = self.process.end(Signal::SIGTERM, Duration::from_secs(10))?;
         ensure!(
             end.success(),
             "the agent ended with {end}; see {}",
-            log.display()
+            self.log.display()
         );
         Ok(())
+    }
+
+    /// Ends it with SIGKILL.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
     }
 
     /// Lets it run on when this process ends.
@@ -260,4 +287,25 @@ pub fn binary() -> Result<PathBuf> {
                 own.display()
             )
         })
+}
+
+/// Puts the agent with other kernel programs in it into `dir`: a function of theirs has another name.
+///
+/// # Errors
+/// When there is no agent, its programs have no such function, or the file system refuses.
+pub fn rebuilt(dir: &Path) -> Result<PathBuf> {
+    const NAME: &[u8] = b"ingress_v4";
+    const OTHER: &[u8] = b"ingress_w4";
+    let mut bytes = fs::read(binary()?)?;
+    let windows = bytes.windows(NAME.len()).enumerate();
+    let named = windows.filter(|(_, window)| *window == NAME);
+    let places: Vec<_> = named.map(|(place, _)| place..place + NAME.len()).collect();
+    ensure!(!places.is_empty(), "the programs have no ingress_v4");
+    for place in places {
+        bytes[place].copy_from_slice(OTHER);
+    }
+    let path = dir.join("rebuilt");
+    fs::write(&path, bytes)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(path)
 }

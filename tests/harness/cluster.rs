@@ -1,15 +1,17 @@
 //! A topology with everything but traffic: a router, an agent on each node, one
 //! directory of objects.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::agent::{Agent, Status};
 use crate::peer::bird::{Bird, tor_config};
-use crate::source::{self, Directory, Service};
-use crate::topology::{Pod, Shape, TOR, Topology};
+use crate::source::{self, Condition, Directory, Service};
+use crate::topology::{Node, Pod, Shape, TOR, Topology};
 use crate::wait;
 
 /// How long anything but a BGP hold timer may take to settle.
@@ -24,7 +26,7 @@ pub struct Cluster {
     pub directory: Directory,
     /// The router's BGP speaker.
     pub router: Bird,
-    /// The agents, in the order of the nodes.
+    /// The agents, in the order in which they were started: that of the nodes.
     pub agents: Vec<Agent>,
     /// The Services; every pod is an endpoint of each.
     pub services: Vec<Service>,
@@ -36,10 +38,22 @@ impl Cluster {
     /// # Errors
     /// When this machine cannot do it.
     pub fn start(lab: &str, shape: Shape, services: Vec<Service>) -> Result<Self> {
+        let mut cluster = Self::prepare(lab, shape, services)?;
+        for _ in 0..shape.nodes {
+            cluster.start_agent()?;
+        }
+        Ok(cluster)
+    }
+
+    /// Builds everything and starts no agent.
+    ///
+    /// # Errors
+    /// When this machine cannot do it.
+    pub fn prepare(lab: &str, shape: Shape, services: Vec<Service>) -> Result<Self> {
         let topology = Topology::new(lab, shape)?;
         let [router_id, _] = TOR;
         let router_config = tor_config(&router_id.to_string(), &topology.neighbors());
-        let mut cluster = Self {
+        let cluster = Self {
             directory: Directory::create(topology.dir())?,
             router: Bird::start(&topology.tor, topology.dir(), &router_config)?,
             agents: Vec::new(),
@@ -49,29 +63,56 @@ impl Cluster {
         cluster
             .directory
             .write("network", &source::network_yaml())?;
-        cluster
-            .directory
-            .write("nodes", &source::nodes_yaml(&cluster.topology.nodes))?;
+        cluster.write_nodes(&cluster.topology.nodes)?;
         for service in &cluster.services {
             cluster.directory.write(service.name, &service.yaml())?;
         }
         cluster.write_endpoints(|_| true)?;
-        for node in &cluster.topology.nodes {
-            let (source, dir) = (cluster.directory.path(), cluster.topology.dir());
-            cluster.agents.push(Agent::start(node, source, dir)?);
-        }
         Ok(cluster)
     }
 
-    /// Writes the EndpointSlices of every Service with the pods there are; `is_ready` says which are ready.
+    /// Starts the agent of the first node that had none.
+    ///
+    /// # Errors
+    /// When every node has one, or it cannot be started.
+    pub fn start_agent(&mut self) -> Result<()> {
+        let node = self.topology.nodes.get(self.agents.len());
+        let node = node.context("no node without an agent")?;
+        let agent = Agent::start(node, self.directory.path(), self.topology.dir())?;
+        self.agents.push(agent);
+        Ok(())
+    }
+
+    /// Starts an agent in the place of one that ended.
+    ///
+    /// # Errors
+    /// When there never was one on that node, or none can be started.
+    pub fn restart_agent(&mut self, index: usize, program: &Path) -> Result<()> {
+        let node = self.topology.nodes.get(index).context("no such node")?;
+        let agent = self.agents.get_mut(index).context("no such agent")?;
+        let (source, dir) = (self.directory.path(), self.topology.dir());
+        *agent = Agent::start_build(program, node, source, dir)?;
+        Ok(())
+    }
+
+    /// Writes the Node objects.
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn write_endpoints(&self, is_ready: impl Fn(&Pod) -> bool) -> Result<()> {
+    pub fn write_nodes(&self, nodes: &[Node]) -> Result<()> {
+        self.directory.write("nodes", &source::nodes_yaml(nodes))
+    }
+
+    /// Writes the EndpointSlices of every Service with the pods there are, each in the condition given: a
+    /// [`Condition`], or whether it is ready.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn write_endpoints<C: Into<Condition>>(&self, condition: impl Fn(&Pod) -> C) -> Result<()> {
         let pods: Vec<_> = self
             .topology
             .pods()
-            .map(|pod| (pod, is_ready(pod)))
+            .map(|pod| (pod, condition(pod).into()))
             .collect();
         self.services.iter().try_for_each(|service| {
             let name = format!("{}-endpoints", service.name);
@@ -102,6 +143,26 @@ impl Cluster {
         agents
             .map(|agent| agent.wait_for("the agent to be ready", SETTLE, ready))
             .collect()
+    }
+
+    /// Waits until every agent gives new connections, on every frontend, to exactly the pods wanted.
+    ///
+    /// # Errors
+    /// When that takes longer than [`SETTLE`], or an agent ends.
+    pub fn wait_serving(&mut self, wanted: impl Fn(&Pod) -> bool) -> Result<()> {
+        let pods = self.topology.pods().filter(|pod| wanted(pod));
+        let wanted: BTreeSet<IpAddr> = pods.flat_map(|pod| pod.addresses).collect();
+        let serving = |status: &Status| {
+            let backends = status.frontends.iter().flat_map(|f| &f.backends);
+            let chosen = backends.filter(|backend| backend.slots > 0);
+            let chosen: BTreeSet<_> = chosen.map(|backend| backend.address).collect();
+            status.in_sync && chosen == wanted
+        };
+        self.agents.iter_mut().try_for_each(|agent| {
+            agent
+                .wait_for("the pods that get connections", SETTLE, serving)
+                .map(drop)
+        })
     }
 
     /// Waits until the router's kernel has a route to the VIP by exactly the nodes of these indexes.

@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod cluster;
 pub mod frame;
+pub mod hops;
 pub mod machine;
 pub mod netns;
 pub mod pass;

@@ -56,10 +56,28 @@ impl Process {
     /// # Errors
     /// When it has not ended after `limit`; it is killed then.
     pub fn stop(mut self, signal: Signal, limit: Duration) -> Result<ExitStatus> {
+        self.end(signal, limit)
+    }
+
+    /// The same, and keeps its place.
+    ///
+    /// # Errors
+    /// When it has not ended after `limit`.
+    pub fn end(&mut self, signal: Signal, limit: Duration) -> Result<ExitStatus> {
         kill(Pid::from_raw(self.child.id().try_into()?), signal)?;
         wait::until("the end of a process", limit, || {
             self.ended()?.context("still running")
         })
+    }
+
+    /// Ends it with SIGKILL and waits for the end.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// Lets it run on when this process ends.

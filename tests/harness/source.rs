@@ -80,6 +80,27 @@ pub struct Service {
     pub addresses: Vec<IpAddr>,
     /// Its ports.
     pub ports: Vec<Port>,
+    /// How packets reach pods of other nodes, if that is forced: `l2`, `geneve`.
+    pub forwarding: Option<&'static str>,
+}
+
+/// What an EndpointSlice says of a pod.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Condition {
+    /// It takes new connections.
+    Ready,
+    /// It takes none.
+    NotReady,
+    /// It ends, and serves the connections it has.
+    Terminating,
+    /// Nothing.
+    Absent,
+}
+
+impl From<bool> for Condition {
+    fn from(ready: bool) -> Self {
+        if ready { Self::Ready } else { Self::NotReady }
+    }
 }
 
 impl Service {
@@ -89,7 +110,11 @@ impl Service {
             name,
             addresses,
             ports,
+            forwarding,
         } = self;
+        let forwarding = forwarding.map_or(String::new(), |word| {
+            format!("\n    torline.io/forwarding: {word}")
+        });
         let policy = if addresses.len() > 1 {
             "RequireDualStack"
         } else {
@@ -104,7 +129,7 @@ metadata:
   name: {name}
   namespace: default
   annotations:
-    metallb.io/loadBalancerIPs: {vips}
+    metallb.io/loadBalancerIPs: {vips}{forwarding}
 spec:
   type: LoadBalancer
   ipFamilyPolicy: {policy}
@@ -130,13 +155,13 @@ spec:
         yaml
     }
 
-    /// Its EndpointSlices, one per family, with these pods; the flag says whether the pod is ready.
-    pub fn endpoints_yaml(&self, pods: &[(&Pod, bool)]) -> String {
+    /// Its EndpointSlices, one per family, with these pods.
+    pub fn endpoints_yaml(&self, pods: &[(&Pod, Condition)]) -> String {
         let slices = self.addresses.iter().map(|vip| self.slice_yaml(vip, pods));
         slices.collect::<Vec<_>>().join("---\n")
     }
 
-    fn slice_yaml(&self, vip: &IpAddr, pods: &[(&Pod, bool)]) -> String {
+    fn slice_yaml(&self, vip: &IpAddr, pods: &[(&Pod, Condition)]) -> String {
         let (name, family) = (self.name, family(vip));
         let mut yaml = format!(
             "apiVersion: discovery.k8s.io/v1
@@ -162,20 +187,26 @@ ports:
                 "  - {{name: {name}, protocol: {protocol}, port: {target}}}"
             );
         }
-        yaml.push_str(if pods.is_empty() {
+        let present = pods
+            .iter()
+            .filter(|(_, condition)| *condition != Condition::Absent);
+        yaml.push_str(if present.clone().next().is_none() {
             "endpoints: []\n"
         } else {
             "endpoints:\n"
         });
-        for (pod, ready) in pods {
+        for (pod, condition) in present {
+            let ready = *condition == Condition::Ready;
+            let terminating = *condition == Condition::Terminating;
             let address = pod.addresses.iter().find(|a| a.is_ipv4() == vip.is_ipv4());
             let Some(address) = address else { continue };
             let _ = writeln!(
                 yaml,
                 "  - addresses: [\"{address}\"]
     nodeName: {node}
-    conditions: {{ready: {ready}, serving: {ready}, terminating: false}}",
+    conditions: {{ready: {ready}, serving: {serving}, terminating: {terminating}}}",
                 node = pod.node,
+                serving = ready || terminating,
             );
         }
         yaml

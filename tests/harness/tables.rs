@@ -6,7 +6,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, Result, bail};
-use aya::maps::{Array, HashMap, Map, MapData, MapInfo};
+use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray};
 use aya::programs::loaded_programs;
 use lb_common::abi::map;
 use lb_common::addr::{AddrWords, Be16, Be32, words6};
@@ -19,6 +19,7 @@ const TCP: u8 = 6;
 /// Maps by name.
 #[derive(Debug)]
 pub struct Tables {
+    programs: BTreeSet<u32>,
     ids: BTreeMap<String, u32>,
 }
 
@@ -50,7 +51,12 @@ impl Tables {
                 ids.insert(info.name_as_str().unwrap_or_default().to_owned(), map);
             }
         }
-        Ok(Self { ids })
+        Ok(Self { programs, ids })
+    }
+
+    /// The kernel's numbers of the programs.
+    pub const fn programs(&self) -> &BTreeSet<u32> {
+        &self.programs
     }
 
     /// The pod to which a TCP connection's packets go now.
@@ -96,6 +102,18 @@ impl Tables {
         let index = frontend.backends + u32::from(slot.current());
         let backend: Backend = self.element::<{ size_of::<Backend>() }, _>(map::BACKENDS, index)?;
         Ok(address(backend.addr, target.is_ipv4()))
+    }
+
+    /// Packets that found their flow on this node after others did not know it.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn chain_hits(&self) -> Result<u64> {
+        if !self.ids.contains_key("OUTCOMES") {
+            return Ok(0);
+        }
+        let counters = PerCpuArray::<_, u64>::try_from(self.map("OUTCOMES")?)?;
+        Ok(counters.get(&6, 0)?.iter().sum())
     }
 
     fn element<const N: usize, T: FromBytes>(&self, name: &str, index: u32) -> Result<T> {

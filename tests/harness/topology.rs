@@ -21,6 +21,9 @@ pub const TOR: [IpAddr; 2] = [v4(192, 0, 2, 1), v6(2, 1)];
 /// The addresses of a host on the nodes' segment that is neither node nor router.
 pub const HOST: [IpAddr; 2] = [v4(192, 0, 2, 100), v6(2, 0x100)];
 
+/// What the router hashes: source and destination address, protocol, source and destination port.
+const HASHED: u32 = 0x37;
+
 /// How large the topology is.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
@@ -56,8 +59,10 @@ pub struct Node {
     pub addresses: [IpAddr; 2],
     /// Its network; the compute port is `eth0`.
     pub netns: Netns,
-    /// Its pods, by number.
+    /// Its pods, in the order in which they were added.
     pub pods: Vec<Pod>,
+    /// How many pods it ever had.
+    numbered: u8,
 }
 
 /// A pod.
@@ -170,6 +175,26 @@ impl Topology {
         node.pods.last().context("the pod just added")
     }
 
+    /// Takes a pod and its network away.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn remove_pod(&mut self, name: &str) -> Result<()> {
+        let found = self.nodes.iter_mut().find_map(|node| {
+            let index = node.pods.iter().position(|pod| pod.name == name)?;
+            Some(node.pods.remove(index))
+        });
+        found.map(drop).with_context(|| format!("no pod {name}"))
+    }
+
+    /// Makes the router choose anew which node gets which flow, as after a change of its hardware's tables.
+    ///
+    /// # Errors
+    /// When its kernel has no such setting (before 6.11).
+    pub fn rehash(&self, seed: u32) -> Result<()> {
+        self.tor.sysctl("net/ipv4/fib_multipath_hash_seed", seed)
+    }
+
     /// Gateways of the router's route to an address, lowest first, as its kernel has them; none without a
     /// route of the address's own.
     ///
@@ -240,8 +265,12 @@ impl Topology {
             host = self.host.name(),
         ))?;
         forwarding(&self.tor)?;
-        self.tor.sysctl("net/ipv4/fib_multipath_hash_policy", 1)?;
-        self.tor.sysctl("net/ipv6/fib_multipath_hash_policy", 1)?;
+        for family in ["ipv4", "ipv6"] {
+            let setting = |name| format!("net/{family}/fib_multipath_hash_{name}");
+            // Policy 1 would take the hash that the client's socket gave the packet, which no switch sees.
+            self.tor.sysctl(&setting("policy"), 3)?;
+            self.tor.sysctl(&setting("fields"), HASHED)?;
+        }
         self.tor.ip("addr add 198.51.100.1/24 dev client
              addr add 2001:db8:51::1/64 dev client nodad
              addr add 192.0.2.1/24 dev br0
@@ -261,6 +290,7 @@ impl Topology {
             addresses: [v4(192, 0, 2, 10 + number), v6(2, 0x10 + u16::from(number))],
             netns,
             pods: Vec::new(),
+            numbered: 0,
             name,
         };
         node.build(&self.tor)
@@ -301,9 +331,10 @@ impl Node {
         host_on(netns, self.addresses, "192.0.2.1", "2001:db8:2::1")
     }
 
-    fn build_pod(&self, lab: &str) -> Result<Pod> {
-        let Self { number, .. } = *self;
-        let index = u8::try_from(self.pods.len() + 1)?;
+    fn build_pod(&mut self, lab: &str) -> Result<Pod> {
+        let number = self.number;
+        let index = self.numbered.checked_add(1).context("too many pods")?;
+        self.numbered = index;
         let name = format!("pod-{}{index}", letter(number));
         let netns = machine(lab, &name)?;
         let [node4, node6] = self.addresses;

@@ -57,6 +57,7 @@ pub(crate) fn five_services() -> Vec<Service> {
         name,
         addresses: addresses.to_vec(),
         ports: ports.to_vec(),
+        forwarding: None,
     };
     vec![
         service("v4-tcp", &[V4_TCP], &[HTTP]),
@@ -73,6 +74,7 @@ pub(crate) fn web(addresses: [IpAddr; 2]) -> Vec<Service> {
         name: "web",
         addresses: addresses.to_vec(),
         ports: vec![HTTP],
+        forwarding: None,
     }]
 }
 
@@ -116,12 +118,12 @@ impl Running {
 
     /// Sends 200 datagrams and asserts the same.
     pub(crate) fn assert_udp(&self, vip: IpAddr, port: u16) {
-        let greetings = self
+        let associations = self
             .client()
             .datagrams(SocketAddr::new(vip, port), 200)
             .all()
             .unwrap();
-        assert_spread(&greetings);
+        assert_spread(associations.iter().map(|association| &association.greeting));
     }
 }
 

@@ -267,7 +267,9 @@ impl Client {
             destination_port: self.name.frontend.port,
             ttl: 60,
             options: Vec::new(),
+            identification: 0,
             fragment: 0,
+            window: 0x2000,
             payload,
             tcp,
         }

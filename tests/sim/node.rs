@@ -340,7 +340,7 @@ impl Node {
         match step {
             Step::SetConfig(config) => {
                 let address = node_address(self.family, self.id);
-                tables.config = config;
+                tables.config = *config;
                 tables.config.flags |= config_flags::LOCATE;
                 tables.config.peer_key = [3, 4];
                 match address {
@@ -370,9 +370,14 @@ impl Node {
                 tables.backends.insert(index, backend);
             }
             Step::SetSlot { index, slot } => {
-                let mut owners = slot.owners();
-                owners.iter_mut().skip(self.depth).for_each(|o| *o = 0);
-                tables.slots.insert(index, Slot::new(owners));
+                tables.slots.insert(index, shortened(slot, self.depth));
+            }
+            Step::SetSlots { index, slots } => {
+                let slots = slots.iter().map(|slot| shortened(*slot, self.depth));
+                tables.slots.extend((index..).zip(slots));
+            }
+            Step::ClearCounters { id } => {
+                tables.stats.borrow_mut().remove(&id);
             }
             Step::SetFrontend { name, mut frontend } => {
                 frontend.changed_at = (tables.clock.get() / 1_000_000_000) as u32;
@@ -447,6 +452,13 @@ impl Node {
             }
         }
     }
+}
+
+/// A slot that remembers no more owners than that.
+fn shortened(slot: Slot, depth: usize) -> Slot {
+    let mut owners = slot.owners();
+    owners.iter_mut().skip(depth).for_each(|owner| *owner = 0);
+    Slot::new(owners)
 }
 
 impl Pace {

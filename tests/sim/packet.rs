@@ -72,7 +72,9 @@ pub(crate) fn read(frame: &[u8]) -> Option<FrameBuilder> {
         destination_port: word16(2)?,
         ttl,
         options: Vec::new(),
+        identification: 0,
         fragment: 0,
+        window: if protocol == 6 { word16(14)? } else { 0 },
         payload: transport.get(length..)?.to_vec(),
         tcp,
     })

@@ -36,6 +36,7 @@ mod verify;
         cargo xtask demo                 two nodes and a router in namespaces, and what they do\n  \
         cargo xtask test                 everything that can be tested on this machine\n  \
         cargo xtask test prog netns      these suites only\n  \
+        cargo xtask test breaks --json   what must not break 10,000 connections, as JSON\n  \
         cargo xtask build --release      target/release/torline, kernel programs inside\n  \
         cargo xtask model                what it takes to keep connections, by kind of change\n  \
         cargo xtask setup --check        what this machine lacks, and why it is wanted\n\n\

@@ -29,6 +29,12 @@ mod report;
 /// The package whose tests need root.
 const ROOT_PACKAGE: &str = "lb-tests";
 
+/// The suite that holds many connections and can tell about each event.
+const BREAKS: &str = "breaks";
+
+/// Connections of each family that it tries by itself.
+const CONNECTIONS: usize = 10_000;
+
 /// How long one test program may run before it is ended, in the words of timeout(1).
 const LIMIT: &str = "15m";
 
@@ -40,9 +46,19 @@ pub(crate) struct Args {
     /// Also what takes long (sets `TORLINE_TEST_FULL=1`).
     #[arg(long)]
     full: bool,
-    /// End with one JSON object on stdout.
+    /// End with one JSON object on stdout; that of `breaks` alone has its rows.
     #[arg(long)]
     json: bool,
+    /// Connections of each family that `breaks` tries; 1,000 among other suites, 10,000 alone.
+    #[arg(long, value_name = "N")]
+    connections: Option<usize>,
+}
+
+impl Args {
+    /// Whether the suite of connections is all there is to do: it has a report of its own then.
+    fn is_breaks_alone(&self) -> bool {
+        self.suites.as_slice() == [BREAKS]
+    }
 }
 
 /// One row of the summary.
@@ -85,6 +101,10 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         let message = format!("no suite `{unknown}`; there are: {}", suites.join(" "));
         return Err(Environment(message).into());
     }
+    if args.is_breaks_alone() {
+        let program = programs.iter().find(|program| program.suite == BREAKS);
+        return breaks(program.context("no program")?, args, &object, &agent);
+    }
     suites.retain(|suite| args.suites.is_empty() || args.suites.contains(suite));
 
     let mut outcomes = Vec::new();
@@ -103,6 +123,9 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
             command
                 .env("TORLINE_BPF_OBJECT", &object)
                 .env("TORLINE_BIN", &agent);
+            if let (BREAKS, Some(connections)) = (program.suite.as_str(), args.connections) {
+                command.arg(format!("--connections={connections}"));
+            }
             if args.full {
                 command
                     .env("TORLINE_TEST_FULL", "1")
@@ -122,6 +145,19 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Becomes the suite of connections.
+fn breaks(program: &Program, args: &Args, object: &Path, agent: &Path) -> Result<ExitCode> {
+    let mut command = demo::as_root(program.path.as_os_str())?;
+    let connections = args.connections.unwrap_or(CONNECTIONS);
+    command
+        .arg(format!("--connections={connections}"))
+        .args(args.json.then_some("--json"))
+        .current_dir(&program.dir)
+        .env("TORLINE_BPF_OBJECT", object)
+        .env("TORLINE_BIN", agent);
+    sh::become_program(&mut command)
 }
 
 /// Compiles every test and says what came out.

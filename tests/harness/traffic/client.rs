@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
@@ -20,6 +21,8 @@ use crate::netns::Netns;
 
 /// Connections being opened or tried at the same time.
 const CONCURRENCY: usize = 64;
+/// After this long one makes room for another and waits on.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Opens connections from one namespace.
 #[derive(Debug)]
@@ -41,6 +44,15 @@ pub struct Connection {
     pub local: SocketAddr,
     /// The end we connected to.
     pub target: SocketAddr,
+}
+
+/// A socket that sent a datagram to a Service and got it back.
+#[derive(Debug)]
+pub struct Association {
+    /// Of no client's event queue, as a connection's.
+    socket: std::net::UdpSocket,
+    /// What the pod said.
+    pub greeting: Greeting,
 }
 
 /// Which of a number of attempts went well.
@@ -92,6 +104,15 @@ impl<'a> Client<'a> {
         self.all((0..count).map(|_| Connection::open(target)))
     }
 
+    /// Opens a connection from each of these addresses and ports.
+    pub fn open_from<S>(&self, sources: S, target: SocketAddr) -> Outcome<Connection>
+    where
+        S: IntoIterator<Item = SocketAddr, IntoIter: Send>,
+    {
+        let sources = sources.into_iter();
+        self.all(sources.map(|source| Connection::open_from(source, target)))
+    }
+
     /// Sends something over each connection and expects it back; the good ones still live.
     pub fn verify(&self, connections: Vec<Connection>) -> Outcome<Connection> {
         let numbered = connections.into_iter().enumerate();
@@ -105,8 +126,15 @@ impl<'a> Client<'a> {
     }
 
     /// Sends one datagram from each of `count` sockets and expects it back.
-    pub fn datagrams(&self, target: SocketAddr, count: usize) -> Outcome<Greeting> {
-        self.all((0..count).map(|nonce| datagram(target, nonce as u64)))
+    pub fn datagrams(&self, target: SocketAddr, count: usize) -> Outcome<Association> {
+        self.all((0..count).map(|nonce| Association::open(target, nonce as u64)))
+    }
+
+    /// Sends another datagram from each of these sockets and expects it back, of the same pod; the good ones
+    /// still have it.
+    pub fn ask(&self, associations: Vec<Association>) -> Outcome<Association> {
+        let numbered = associations.into_iter().enumerate();
+        self.all(numbered.map(|(nonce, association)| association.again(nonce as u64)))
     }
 
     /// Sends `bytes` that are never twice the same and expects them back in order.
@@ -164,10 +192,15 @@ impl<'a> Client<'a> {
                 for attempt in attempts {
                     let permits = Arc::clone(&permits);
                     tasks.spawn(async move {
-                        let _permit = permits.acquire().await?;
-                        timeout(limit, attempt)
-                            .await
-                            .with_context(|| format!("no end in {limit:?}"))?
+                        let permit = permits.acquire().await?;
+                        let mut attempt = pin!(timeout(limit, attempt));
+                        let outcome = timeout(PATIENCE, &mut attempt).await;
+                        drop(permit);
+                        let outcome = match outcome {
+                            Ok(outcome) => outcome,
+                            Err(_) => attempt.await,
+                        };
+                        outcome.with_context(|| format!("no end in {limit:?}"))?
                     });
                 }
                 let mut outcome = Outcome {
@@ -188,7 +221,25 @@ impl<'a> Client<'a> {
 
 impl Connection {
     async fn open(target: SocketAddr) -> Result<Self> {
-        let (stream, greeting) = connect(target).await?;
+        let stream = TcpStream::connect(target).await.context("connect")?;
+        Self::greeted(stream, target).await
+    }
+
+    async fn open_from(source: SocketAddr, target: SocketAddr) -> Result<Self> {
+        let socket = if source.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
+        socket
+            .bind(source)
+            .with_context(|| format!("bind {source}"))?;
+        let stream = socket.connect(target).await.context("connect")?;
+        Self::greeted(stream, target).await
+    }
+
+    async fn greeted(stream: TcpStream, target: SocketAddr) -> Result<Self> {
+        let (stream, greeting) = greeting(stream).await?;
         Ok(Self {
             local: stream.local_addr()?,
             stream: stream.into_std()?,
@@ -209,8 +260,7 @@ impl Connection {
     }
 }
 
-async fn connect(target: SocketAddr) -> Result<(TcpStream, Greeting)> {
-    let stream = TcpStream::connect(target).await.context("connect")?;
+async fn greeting(stream: TcpStream) -> Result<(TcpStream, Greeting)> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
@@ -222,14 +272,34 @@ async fn connect(target: SocketAddr) -> Result<(TcpStream, Greeting)> {
     Ok((stream.into_inner(), Greeting::parse(&line)?))
 }
 
-async fn datagram(target: SocketAddr, nonce: u64) -> Result<Greeting> {
-    let any = if target.is_ipv4() {
-        "0.0.0.0:0"
-    } else {
-        "[::]:0"
-    };
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(target).await?;
+impl Association {
+    async fn open(target: SocketAddr, nonce: u64) -> Result<Self> {
+        let any = if target.is_ipv4() {
+            "0.0.0.0:0"
+        } else {
+            "[::]:0"
+        };
+        let socket = UdpSocket::bind(any).await?;
+        socket.connect(target).await?;
+        Ok(Self {
+            greeting: datagram(&socket, nonce).await?,
+            socket: socket.into_std()?,
+        })
+    }
+
+    async fn again(self, nonce: u64) -> Result<Self> {
+        let socket = UdpSocket::from_std(self.socket)?;
+        let greeting = datagram(&socket, nonce).await?;
+        let (was, is) = (&self.greeting.pod, &greeting.pod);
+        ensure!(was == is, "{was} answered, then {is}");
+        Ok(Self {
+            socket: socket.into_std()?,
+            greeting,
+        })
+    }
+}
+
+async fn datagram(socket: &UdpSocket, nonce: u64) -> Result<Greeting> {
     socket.send(&nonce.to_be_bytes()).await?;
     let mut reply = [0; 512];
     let length = socket.recv(&mut reply).await.context("receive")?;
@@ -245,7 +315,8 @@ async fn datagram(target: SocketAddr, nonce: u64) -> Result<Greeting> {
 }
 
 async fn transfer(target: SocketAddr, bytes: usize) -> Result<()> {
-    let (stream, _) = connect(target).await?;
+    let stream = TcpStream::connect(target).await.context("connect")?;
+    let (stream, _) = greeting(stream).await?;
     let (mut reader, mut writer) = tokio::io::split(stream);
     let sender = tokio::spawn(async move {
         for word in 0..bytes / 8 / WORDS {
