@@ -5,7 +5,7 @@
 //! serves, `neighbor` answers ARP and neighbour discovery, `egress` finds the flow of a reply.
 //!
 //! What `service` and `owner` cannot settle with a hop on the segment or a flow they know goes on in
-//! [`resume`], a program of its own in the kernel, which looks at the packet anew: `resume` begins flows,
+//! [`resume()`], a program of its own in the kernel, which looks at the packet anew: `resume` begins flows,
 //! `arrival` reads tunnels, `departure` chooses the next node, `chain` follows the former owners of a slot.
 //!
 //! Both are generic over the packet and the tables, so that host tests run what the kernel runs. They
@@ -51,7 +51,7 @@ pub enum Verdict {
     Deliver(Delivery),
     /// What is left of it after the rewrite goes back to its sender.
     Reply(Reply),
-    /// [`resume`] decides.
+    /// [`resume()`] decides.
     Resume,
     /// [`begin_v4`] or [`begin_v6`] decides: it is the first of a flow.
     Begin,
@@ -65,7 +65,7 @@ pub enum Verdict {
 
 /// Acts on a verdict where it is reached.
 ///
-/// The parts of [`resume`] whose verdicts carry something take this instead of returning them: a value that
+/// The parts of [`resume()`] whose verdicts carry something take this instead of returning them: a value that
 /// is there in some verdicts only is undefined where they meet, and the verifier refuses that.
 pub trait Act {
     /// What comes of it.

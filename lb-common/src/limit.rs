@@ -1,4 +1,5 @@
-//! The budgets of what the programs make themselves: replies, and events for the agent.
+//! The budgets of what the programs make themselves: replies, and events for
+//! the agent.
 
 /// How often something may happen, by the generic cell rate algorithm (ITU-T I.371).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,4 +1,5 @@
-//! What became of flows and of packets that took the long way: numbered, append-only.
+//! What became of flows and of packets that took the long way: numbered,
+//! append-only.
 
 macro_rules! outcomes {
     ($($(#[$doc:meta])+ $variant:ident = $number:literal, $name:literal;)+) => {

@@ -1,4 +1,5 @@
-//! Clients: each holds one conversation, says something now and then, and repeats what got no answer.
+//! Clients: each holds one conversation, says something now and then, and
+//! repeats what got no answer.
 
 use harness::frame::{ACK, FIN, FrameBuilder, RST, SYN};
 use lb_userspace::model::cluster::Protocol;

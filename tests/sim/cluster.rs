@@ -1,4 +1,5 @@
-//! What the cluster's objects say: one Service with a TCP and a UDP port, its endpoints, the nodes.
+//! What the cluster's objects say: one Service with a TCP and a UDP port, its
+//! endpoints, the nodes.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

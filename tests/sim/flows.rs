@@ -1,4 +1,5 @@
-//! The flows of a node: what its programs' tables hold, and what its agent remembers about them.
+//! The flows of a node: what its programs' tables hold, and what its agent
+//! remembers about them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

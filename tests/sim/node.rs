@@ -1,4 +1,5 @@
-//! A node: the real planner and the real decision over maps in memory, and an agent that runs behind.
+//! A node: the real planner and the real decision over maps in memory, and an
+//! agent that runs behind.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;

@@ -1,4 +1,5 @@
-//! Frames as the ends of a connection see them: read, and checked for right checksums.
+//! Frames as the ends of a connection see them: read, and checked for right
+//! checksums.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -78,6 +79,15 @@ pub(crate) fn read(frame: &[u8]) -> Option<FrameBuilder> {
         payload: transport.get(length..)?.to_vec(),
         tcp,
     })
+}
+
+/// Whether a frame without tags carries an ICMP or ICMPv6 message.
+pub(crate) fn is_icmp(frame: &[u8]) -> bool {
+    match frame.get(12..14) {
+        Some([0x08, 0x00]) => frame.get(23) == Some(&1),
+        Some([0x86, 0xdd]) => frame.get(20) == Some(&58),
+        _ => false,
+    }
 }
 
 /// The destination of the outermost IP header.

@@ -1,4 +1,5 @@
-//! The report: what each kind of change does to connections, by depth of history.
+//! The report: what each kind of change does to connections, by depth of
+//! history.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,5 @@
-//! The router: spreads packets for VIPs over its next hops by a hash that can be re-seeded.
+//! The router: spreads packets for VIPs over its next hops by a hash that can
+//! be re-seeded.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

@@ -1,4 +1,5 @@
-//! `cargo xtask model`: what each kind of change does to connections, in a model of a cluster.
+//! `cargo xtask model`: what each kind of change does to connections, in a
+//! model of a cluster.
 
 use std::{fs, process::ExitCode};
 

@@ -1,4 +1,5 @@
-//! The daisy chain: a packet without a flow here asks the former owners of its slot, one by one.
+//! The daisy chain: a packet without a flow here asks the former owners of its
+//! slot, one by one.
 
 use crate::addr::{AddrWords, Be16};
 use crate::decide::service::Request;

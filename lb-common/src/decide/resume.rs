@@ -1,4 +1,5 @@
-//! Packets that the first program could not settle: new flows, and those that take a tunnel.
+//! Packets that the first program could not settle: new flows, and those that
+//! take a tunnel.
 //!
 //! A packet goes through these states, and no hop leads back to an earlier one, whatever the tables of the
 //! nodes say; so it cannot loop:

@@ -200,6 +200,10 @@ impl World {
 
     /// A client gets a frame.
     fn answer(&mut self, frame: &[u8]) {
+        if packet::is_icmp(frame) {
+            // No backend serves: the datagram is lost, and its client knows why.
+            return;
+        }
         let Some(packet) = packet::read(frame) else {
             let what = format!("a client gets what it cannot read: {frame:02x?}");
             return self.tally.violation(what);

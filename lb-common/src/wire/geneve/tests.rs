@@ -1,3 +1,5 @@
+//! Golden bytes of tunnels, and what is taken for one of ours.
+
 extern crate std;
 
 use std::vec;
