@@ -117,6 +117,11 @@ impl World {
         if packet::destination(&flight.frame) == Some(own) {
             return None;
         }
+        if packet::is_icmp(&flight.frame) {
+            // No backend serves, which a node says to the peer that the datagram came from while it does
+            // not know its router.
+            return None;
+        }
         let Some(packet) = packet::read(&flight.frame) else {
             let what = format!(
                 "node {node} passes what nobody can read: {:02x?}",
