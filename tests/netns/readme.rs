@@ -24,7 +24,11 @@ const WAIT: &str = "
 until for x in a b; do
   $TORLINE status --json --socket /tmp/node-$x.sock 2> /dev/null | grep -q established || false
 done; do sleep 0.1; done
-until [ $(birdc -s /tmp/tor.ctl show route | grep -c 'via .* on br0') = 12 ]; do sleep 0.1; done
+hops() { ip -n tor $1 route show proto bird | grep -c 'nexthop via'; }
+until [ $(hops -4) = 8 ] && [ $(hops -6) = 4 ]; do sleep 0.1; done
+for x in a b; do
+  until [ $(ip netns exec pod-$x ss -Hltun | grep -cE ':(8080|8443|5353) ') = 3 ]; do sleep 0.1; done
+done
 $TORLINE status --json --socket /tmp/node-a.sock
 ";
 
