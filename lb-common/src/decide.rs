@@ -26,9 +26,7 @@ mod vip;
 pub use arrival::{arrive, authenticate_v4, authenticate_v6, receive_v4, receive_v6};
 pub use departure::{depart_v4, depart_v6};
 pub use egress::{EgressVerdict, SourceTranslation, egress};
-pub use resume::{
-    begin_v4, begin_v6, refuse_v4, refuse_v6, resume, resume_v4, resume_v6,
-};
+pub use resume::{begin_v4, begin_v6, refuse_v4, refuse_v6, resume, resume_v4, resume_v6};
 pub use tables::{FamilyTables, Tables};
 
 use crate::addr::{AddrWords, Be16, Be32};
@@ -138,10 +136,7 @@ impl Reply {
     #[inline(always)]
     #[must_use]
     pub const fn moved_to(self, network: usize) -> Self {
-        Self {
-            network,
-            ..self
-        }
+        Self { network, ..self }
     }
 }
 

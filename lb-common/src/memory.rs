@@ -122,9 +122,7 @@ impl MemoryTables {
             ),
             Verdict::Deliver(delivery) => (self.deliver(frame, delivery, strip), Action::Pass),
             Verdict::Reply(reply) => (self.reply(frame, reply, strip), Action::Transmit),
-            Verdict::Encapsulate(way) => {
-                (self.encapsulate(frame, &way, strip), Action::Transmit)
-            }
+            Verdict::Encapsulate(way) => (self.encapsulate(frame, &way, strip), Action::Transmit),
         };
         match done {
             Some(()) => action,
@@ -149,12 +147,7 @@ impl MemoryTables {
         rewrite::reply(frame.as_mut_slice(), &reply)
     }
 
-    fn encapsulate(
-        &self,
-        frame: &mut Vec<u8>,
-        way: &Encapsulation,
-        strip: usize,
-    ) -> Option<()> {
+    fn encapsulate(&self, frame: &mut Vec<u8>, way: &Encapsulation, strip: usize) -> Option<()> {
         let (tour, node) = (self.tour.get(), self.node(way.node)?);
         let front = Front::read(frame.as_slice())?;
         let overhead = rewrite::overhead(node, &tour);
@@ -350,7 +343,9 @@ impl Tables for MemoryTables {
     }
 
     fn with_event_due<R>(&self, bucket: u32, access: impl FnOnce(&mut u64) -> R) -> Option<R> {
-        Some(access(self.event_due.borrow_mut().entry(bucket).or_default()))
+        Some(access(
+            self.event_due.borrow_mut().entry(bucket).or_default(),
+        ))
     }
 
     fn with_reply_due<R>(&self, access: impl FnOnce(&mut u64) -> R) -> Option<R> {

@@ -129,16 +129,24 @@ pub fn encapsulate<F: FrameMut + ?Sized>(
     } else {
         front.write(frame, ether_type::IPV4)?;
         let payload = length - ipv4::LENGTH;
-        let ends = (
-            V4::from_words(&tour.sender),
-            V4::from_words(&node.addr),
-        );
+        let ends = (V4::from_words(&tour.sender), V4::from_words(&node.addr));
         ipv4::write(frame, network, (TTL, protocol::UDP), payload, ends)?;
         network + ipv4::LENGTH
     };
     let payload = length - (transport - network);
-    udp::write(frame, transport, way.source_port, config.geneve_port, payload)?;
-    geneve::write(frame, transport + udp::LENGTH, tour, ether_type_of(way.version))?;
+    udp::write(
+        frame,
+        transport,
+        way.source_port,
+        config.geneve_port,
+        payload,
+    )?;
+    geneve::write(
+        frame,
+        transport + udp::LENGTH,
+        tour,
+        ether_type_of(way.version),
+    )?;
     match way.version {
         Version::V4 => ipv4::forward(frame, inner, None).map(drop),
         Version::V6 => ipv6::forward(frame, inner, None).map(drop),

@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
 
+mod chain;
+mod cluster;
 mod load;
 mod neighbor;
 mod random;
 mod service;
+mod tunnel;
 mod world;

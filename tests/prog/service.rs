@@ -46,17 +46,6 @@ fn a_packet_for_a_remote_pod_goes_on_over_the_segment() {
 }
 
 #[test]
-fn a_packet_is_not_sent_on_twice() {
-    let world = World::new(0);
-    for family in families() {
-        let mut frame = request(family, REMOTE, Some((1, 2, SYN)));
-        frame.from = PEER;
-        assert_eq!(world.ingress(&frame.build()).action, XDP_DROP);
-    }
-    assert_eq!(world.programs.drops(DropReason::NotOwner).unwrap(), 2);
-}
-
-#[test]
 fn a_packet_does_not_leave_without_ttl() {
     let world = World::new(0);
     for family in families() {

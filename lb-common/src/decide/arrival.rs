@@ -1,9 +1,9 @@
 //! What came through a tunnel from a peer.
 
 use crate::addr::{Be16, is_none};
+use crate::decide::resume::{with_v4, with_v6};
 use crate::decide::{Act, FamilyTables, Packet, Tables, Verdict, outset};
 use crate::drop::DropReason;
-use crate::decide::resume::{with_v4, with_v6};
 use crate::family::{Endpoints, Family, Version};
 use crate::frame::Frame;
 use crate::maps::{Config, Slot, Tour};

@@ -1,8 +1,8 @@
 //! The way to another node through a tunnel.
 
 use crate::addr::{AddrWords, Be16, Be32, is_none};
-use crate::decide::service::Request;
 use crate::decide::resume::{with_v4, with_v6};
+use crate::decide::service::Request;
 use crate::decide::{Act, Encapsulation, FamilyTables, Packet, Tables, Verdict};
 use crate::drop::DropReason;
 use crate::family::Family;
@@ -112,9 +112,8 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
     /// Whether a list may lead to a node: another one that lives and can be reached.
     #[inline(always)]
     pub(super) fn is_usable(&self, number: u32) -> bool {
-        let is_usable = |node: &Node| {
-            node.mode != node_mode::UNREACHABLE && node.flags & node_flags::DEAD == 0
-        };
+        let is_usable =
+            |node: &Node| node.mode != node_mode::UNREACHABLE && node.flags & node_flags::DEAD == 0;
         number != 0 && self.packet.tables.node(number).is_some_and(is_usable)
     }
 

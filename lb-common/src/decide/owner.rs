@@ -93,12 +93,10 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             return state;
         }
         let (tables, key) = (self.packet.tables, self.reverse_key(flow));
-        let is_expected = FamilyTables::<A>::with_flow(
-            tables,
-            FlowTable::Established,
-            &key,
-            |reverse| segment.sequence.wrapping_sub(reverse.sequence) < RESET_WINDOW,
-        );
+        let is_expected =
+            FamilyTables::<A>::with_flow(tables, FlowTable::Established, &key, |reverse| {
+                segment.sequence.wrapping_sub(reverse.sequence) < RESET_WINDOW
+            });
         if is_expected == Some(false) {
             tables.count(Outcome::ResetDoubted);
             return state & !flow_state::RESET;

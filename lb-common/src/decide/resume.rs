@@ -9,8 +9,8 @@
 
 use crate::decide::service::Request;
 use crate::decide::{
-    Act, FamilyTables, Packet, ReplyKind, Tables, Verdict, arrive, authenticate_v4, authenticate_v6, depart_v4,
-    depart_v6, outset, receive_v4, receive_v6,
+    Act, FamilyTables, Packet, ReplyKind, Tables, Verdict, arrive, authenticate_v4,
+    authenticate_v6, depart_v4, depart_v6, outset, receive_v4, receive_v6,
 };
 use crate::drop::DropReason;
 use crate::family::{Family, V4, V6, Version};
@@ -234,9 +234,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         let current = self
             .candidate(slot.current())
             .map(|(_, backend)| backend.node);
-        if is_led
-            && let Some(node @ 1..) = current
-        {
+        if is_led && let Some(node @ 1..) = current {
             tables.count(Outcome::Tunnelled);
             tour.next = u32::from(node);
             return Verdict::Depart;

@@ -143,12 +143,18 @@ impl Front {
         write_words(frame, self.addresses)?;
         let [outer, inner] = self.tags;
         if self.count > 0 {
-            frame.window_mut::<{ vlan::LENGTH }>(12)?.set_be32::<0>(outer);
+            frame
+                .window_mut::<{ vlan::LENGTH }>(12)?
+                .set_be32::<0>(outer);
         }
         if self.count > 1 {
-            frame.window_mut::<{ vlan::LENGTH }>(16)?.set_be32::<0>(inner);
+            frame
+                .window_mut::<{ vlan::LENGTH }>(16)?
+                .set_be32::<0>(inner);
         }
-        frame.window_mut::<2>(self.length() - 2)?.set_be16::<0>(ether_type);
+        frame
+            .window_mut::<2>(self.length() - 2)?
+            .set_be16::<0>(ether_type);
         Some(())
     }
 }

@@ -176,7 +176,23 @@ pub fn tag<A: Family>(
         siphash::tag(
             key,
             [
-                s0, s1, head, c0, c1, v0, v1, ports, o0, o1, a0, a1, b0, b1, c2, c3, owner_ports,
+                s0,
+                s1,
+                head,
+                c0,
+                c1,
+                v0,
+                v1,
+                ports,
+                o0,
+                o1,
+                a0,
+                a1,
+                b0,
+                b1,
+                c2,
+                c3,
+                owner_ports,
             ],
         )
     };

@@ -206,7 +206,9 @@ fn ingress(object: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
 fn call(object: &mut Ebpf, map: &'static str, name: &'static str) -> Result<(), LoadError> {
     let program = xdp(object, name).ok_or(LoadError::Missing(name))?;
     let fd = program.fd().map_err(|error| refused(name, &error))?;
-    let fd = fd.try_clone().map_err(|error| refused(name, &error.into()))?;
+    let fd = fd
+        .try_clone()
+        .map_err(|error| refused(name, &error.into()))?;
     let array = object.map_mut(map).ok_or(HandleError::Missing(map))?;
     let shape = |source| HandleError::Shape { name: map, source };
     let mut programs: ProgramArray<&mut MapData> = array.try_into().map_err(shape)?;
