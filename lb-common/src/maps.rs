@@ -463,7 +463,7 @@ pub mod flow_state {
     pub const ANSWERED: u16 = 1 << 4;
     /// The client answered the SYN-ACK; a half-open flow with it waits for room among the established.
     pub const CONFIRMED: u16 = 1 << 5;
-    /// Where the low bits of the second lie in which a chain to the flow was last reported.
+    /// Where the second modulo 15, plus 1, lies in which a chain to the flow was last reported.
     pub const REPORTED_SHIFT: u32 = 12;
     /// Those bits.
     pub const REPORTED: u16 = 0xf << REPORTED_SHIFT;

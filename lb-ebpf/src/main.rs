@@ -113,6 +113,9 @@ fn resume<const FRAGS: bool>(context: *mut xdp_md) -> u32 {
     }
 }
 
+/// The frame as the program that resumes sees it.
+type Resumed<const FRAGS: bool> = XdpFrame<FRAGS, true>;
+
 /// What the functions below return for [`Verdict::Resume`]; no action of XDP.
 const RESUME: u32 = u32::MAX;
 /// The same for [`Verdict::Begin`].
@@ -149,7 +152,7 @@ fn ingress_arp<const FRAGS: bool>(context: usize) -> u32 {
 /// The IP version of the packet, as a number; 0 if it is not for us.
 #[inline(never)]
 fn arrive<const FRAGS: bool>(context: usize) -> u32 {
-    let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
+    let frame = Resumed::<FRAGS>::new(context as *mut xdp_md);
     match decide::arrive(&frame, &KernelTables) {
         Some(Version::V4) => 4,
         Some(Version::V6) => 6,
@@ -159,79 +162,79 @@ fn arrive<const FRAGS: bool>(context: usize) -> u32 {
 
 #[inline(never)]
 fn authenticate_v4<const FRAGS: bool>(context: usize) -> u32 {
-    let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
+    let frame = Resumed::<FRAGS>::new(context as *mut xdp_md);
     u32::from(decide::authenticate_v4(&frame, &KernelTables))
 }
 
 #[inline(never)]
 fn authenticate_v6<const FRAGS: bool>(context: usize) -> u32 {
-    let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
+    let frame = Resumed::<FRAGS>::new(context as *mut xdp_md);
     u32::from(decide::authenticate_v6(&frame, &KernelTables))
 }
 
 #[inline(never)]
 fn receive_v4<const FRAGS: bool>(context: usize) -> u32 {
-    let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
+    let frame = Resumed::<FRAGS>::new(context as *mut xdp_md);
     decide::receive_v4(&frame, &KernelTables, &frame)
 }
 
 #[inline(never)]
 fn receive_v6<const FRAGS: bool>(context: usize) -> u32 {
-    let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
+    let frame = Resumed::<FRAGS>::new(context as *mut xdp_md);
     decide::receive_v6(&frame, &KernelTables, &frame)
 }
 
 #[inline(never)]
 fn resume_v4<const FRAGS: bool>(context: usize) -> u32 {
-    let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
+    let frame = Resumed::<FRAGS>::new(context as *mut xdp_md);
     let verdict = decide::resume_v4(&frame, &KernelTables);
     act(frame, verdict)
 }
 
 #[inline(never)]
 fn resume_v6<const FRAGS: bool>(context: usize) -> u32 {
-    let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
+    let frame = Resumed::<FRAGS>::new(context as *mut xdp_md);
     let verdict = decide::resume_v6(&frame, &KernelTables);
     act(frame, verdict)
 }
 
 #[inline(never)]
 fn begin_v4<const FRAGS: bool>(context: usize) -> u32 {
-    let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
+    let frame = Resumed::<FRAGS>::new(context as *mut xdp_md);
     decide::begin_v4(&frame, &KernelTables, &frame)
 }
 
 #[inline(never)]
 fn begin_v6<const FRAGS: bool>(context: usize) -> u32 {
-    let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
+    let frame = Resumed::<FRAGS>::new(context as *mut xdp_md);
     decide::begin_v6(&frame, &KernelTables, &frame)
 }
 
 #[inline(never)]
 fn refuse_v4<const FRAGS: bool>(context: usize) -> u32 {
-    let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
+    let frame = Resumed::<FRAGS>::new(context as *mut xdp_md);
     decide::refuse_v4(&frame, &KernelTables, &frame)
 }
 
 #[inline(never)]
 fn refuse_v6<const FRAGS: bool>(context: usize) -> u32 {
-    let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
+    let frame = Resumed::<FRAGS>::new(context as *mut xdp_md);
     decide::refuse_v6(&frame, &KernelTables, &frame)
 }
 
 #[inline(never)]
 fn depart_v4<const FRAGS: bool>(context: usize) -> u32 {
-    let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
+    let frame = Resumed::<FRAGS>::new(context as *mut xdp_md);
     decide::depart_v4(&frame, &KernelTables, &frame)
 }
 
 #[inline(never)]
 fn depart_v6<const FRAGS: bool>(context: usize) -> u32 {
-    let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
+    let frame = Resumed::<FRAGS>::new(context as *mut xdp_md);
     decide::depart_v6(&frame, &KernelTables, &frame)
 }
 
-impl<const FRAGS: bool> Act for XdpFrame<FRAGS> {
+impl<const FRAGS: bool> Act for Resumed<FRAGS> {
     type Result = u32;
 
     /// Does what the verdict says to a frame that may have come through a tunnel.
@@ -263,7 +266,7 @@ impl<const FRAGS: bool> Act for XdpFrame<FRAGS> {
 }
 
 #[inline(always)]
-fn encapsulate<const FRAGS: bool>(frame: XdpFrame<FRAGS>, way: &Encapsulation, tour: &Tour) -> u32 {
+fn encapsulate<const FRAGS: bool>(frame: Resumed<FRAGS>, way: &Encapsulation, tour: &Tour) -> u32 {
     match try_encapsulate(frame, way, tour) {
         Some(()) => xdp_action::XDP_TX,
         None => not_rewritable(),
@@ -272,7 +275,7 @@ fn encapsulate<const FRAGS: bool>(frame: XdpFrame<FRAGS>, way: &Encapsulation, t
 
 #[inline(always)]
 fn try_encapsulate<const FRAGS: bool>(
-    frame: XdpFrame<FRAGS>,
+    frame: Resumed<FRAGS>,
     way: &Encapsulation,
     tour: &Tour,
 ) -> Option<()> {
@@ -285,10 +288,10 @@ fn try_encapsulate<const FRAGS: bool>(
 /// Takes the tunnel off; the frame without it, and where the packet's IP header begins in it.
 #[inline(always)]
 fn decapsulate<const FRAGS: bool>(
-    frame: XdpFrame<FRAGS>,
+    frame: Resumed<FRAGS>,
     strip: usize,
     version: Version,
-) -> Option<(XdpFrame<FRAGS>, usize)> {
+) -> Option<(Resumed<FRAGS>, usize)> {
     let front = Front::read(&frame)?;
     let mut frame = frame.shift(strip, 0)?;
     rewrite::decapsulate(&mut frame, front, version)?;
@@ -302,7 +305,10 @@ fn not_rewritable() -> u32 {
 }
 
 #[inline(always)]
-fn act<const FRAGS: bool>(mut frame: XdpFrame<FRAGS>, verdict: Verdict) -> u32 {
+fn act<const FRAGS: bool, const PINNED: bool>(
+    mut frame: XdpFrame<FRAGS, PINNED>,
+    verdict: Verdict,
+) -> u32 {
     let (done, action) = match verdict {
         Verdict::Pass => return xdp_action::XDP_PASS,
         Verdict::Resume => return RESUME,

@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues, ProgramArray};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues, ProgramArray, RingBuf};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
 use lb_common::abi;
 use lb_common::drop::DropReason;
-use lb_common::maps::FrontendStats;
+use lb_common::maps::{Event, FrontendStats};
+use lb_common::outcome::Outcome;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// A map key or value.
@@ -197,6 +198,25 @@ impl Programs {
         let map = self.ebpf.map(abi::map::DROPS).context("no such map")?;
         let array: PerCpuArray<&MapData, u64> = map.try_into()?;
         Ok(array.get(&(reason as u32), 0)?.iter().sum())
+    }
+
+    /// How often something happened, on all CPUs.
+    pub fn outcomes(&self, outcome: Outcome) -> Result<u64> {
+        let map = self.ebpf.map(abi::map::OUTCOMES).context("no such map")?;
+        let array: PerCpuArray<&MapData, u64> = map.try_into()?;
+        Ok(array.get(&(outcome as u32), 0)?.iter().sum())
+    }
+
+    /// What the agent was told since the last call.
+    pub fn events(&mut self) -> Result<Vec<Event>> {
+        let map = self.ebpf.map_mut(abi::map::EVENTS).context("no such map")?;
+        let mut ring = RingBuf::try_from(map)?;
+        let mut events = Vec::new();
+        while let Some(item) = ring.next() {
+            let event = Event::read_from_bytes(&item).ok();
+            events.push(event.context("an event of another size")?);
+        }
+        Ok(events)
     }
 
     /// Counters of a frontend, summed over all CPUs.

@@ -4,6 +4,8 @@
 
 mod abi;
 mod buffer;
+mod chain;
+mod cluster;
 mod cost;
 mod drops;
 mod flood;
@@ -13,4 +15,5 @@ mod neighbor;
 mod random;
 mod refuse;
 mod service;
+mod tunnel;
 mod world;

@@ -218,13 +218,13 @@ impl World {
         self.memory.reply_due.set(never);
     }
 
-    fn set<V: Element>(&mut self, map: &str, index: u32, value: V) {
+    pub(crate) fn set<V: Element>(&mut self, map: &str, index: u32, value: V) {
         for programs in [&mut self.programs, &mut self.linear] {
             programs.set(map, index, value).unwrap();
         }
     }
 
-    fn insert<K: Element, V: Element>(&mut self, map: &str, key: K, value: V) {
+    pub(crate) fn insert<K: Element, V: Element>(&mut self, map: &str, key: K, value: V) {
         for programs in [&mut self.programs, &mut self.linear] {
             programs.insert(map, key, value).unwrap();
         }

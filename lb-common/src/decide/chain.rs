@@ -120,7 +120,9 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         } else {
             FlowTable::Established
         };
-        let second = (tables.now_seconds() as u16) << flow_state::REPORTED_SHIFT;
+        // Never 0, which says that the flow was not reported yet.
+        let second = (1 + tables.now_seconds() % 15) as u16;
+        let second = second << flow_state::REPORTED_SHIFT;
         let due = |flow: &mut Flow| {
             let is_due = flow.state & flow_state::REPORTED != second;
             flow.state = flow.state & !flow_state::REPORTED | second;
