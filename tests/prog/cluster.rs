@@ -237,7 +237,7 @@ impl Cluster {
                     ..Frontend::default()
                 };
                 let port = Be16::new(port);
-                if let IpAddr::V4(_) = family.vip {
+                if family.vip.is_ipv4() {
                     let [addr, ..] = words(family.vip);
                     let key = FrontendKey4 {
                         addr,
