@@ -43,10 +43,12 @@ impl Tables {
             );
         }
         let mut ids = BTreeMap::new();
-        for program in loaded_programs() {
-            let program = program?;
-            let is_ours = programs.contains(&program.id());
-            for map in program.map_ids()?.filter(|_| is_ours).into_iter().flatten() {
+        // A program of another process may go between its number and itself.
+        for program in loaded_programs().flatten() {
+            if !programs.contains(&program.id()) {
+                continue;
+            }
+            for map in program.map_ids()?.into_iter().flatten() {
                 let info = MapInfo::from_id(map)?;
                 ids.insert(info.name_as_str().unwrap_or_default().to_owned(), map);
             }
