@@ -26,5 +26,7 @@ pub mod limit;
 pub mod maps;
 #[cfg(not(target_arch = "bpf"))]
 pub mod memory;
+pub mod probe;
 pub mod rewrite;
+pub mod siphash;
 pub mod wire;

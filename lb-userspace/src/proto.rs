@@ -7,4 +7,5 @@
 //! `handle_timeout` and for which timer. After any `handle_*` its owner polls until there is nothing left.
 
 pub mod bgp;
+pub mod liveness;
 pub mod timers;
