@@ -2,7 +2,8 @@
 //!
 //! [`ingress`] judges a packet that came in on the compute port, [`egress`] one that is about to leave.
 //! `service` steers and delivers, `owner` keeps the flows of this node, `vip` deals with what no frontend
-//! serves, `neighbor` answers ARP and neighbour discovery, `egress` finds the flow of a reply.
+//! serves, `neighbor` answers ARP and neighbour discovery, `egress` finds the flow of a reply. [`answer_probe`]
+//! looks at what [`ingress`] leaves alone.
 //!
 //! Both are generic over the packet and the tables, so that host tests run what the kernel runs. They
 //! write flow entries and counters through `Tables`; the packet itself is rewritten by
@@ -11,11 +12,13 @@
 mod egress;
 mod neighbor;
 mod owner;
+mod probe;
 mod service;
 mod tables;
 mod vip;
 
 pub use egress::{EgressVerdict, SourceTranslation, egress};
+pub use probe::{ProbeAnswer, answer_probe};
 pub use tables::{FamilyTables, Tables};
 
 use crate::addr::{AddrWords, Be16, Be32};
@@ -23,6 +26,7 @@ use crate::drop::DropReason;
 use crate::family::{Family, Version};
 use crate::frame::Frame;
 use crate::maps::{Config, MacKey};
+use crate::probe::FENCE_AGE_MS;
 use crate::wire::eth::{EthHeader, ether_type};
 use crate::wire::tcp::TcpHeader;
 use crate::wire::{IpHeader, ipv4, ipv6};
@@ -200,6 +204,18 @@ impl<F: Frame + ?Sized, T, A: Family> Packet<'_, F, T, A> {
             segment,
         })
     }
+}
+
+/// Age of the agent's heartbeat in milliseconds.
+#[inline(always)]
+fn heartbeat_age<T: Tables>(config: &Config, tables: &T) -> u64 {
+    tables.now().saturating_sub(config.heartbeat) / 1_000_000
+}
+
+/// Whether the agent has been away for so long that other nodes have taken over what this one answered for.
+#[inline(always)]
+fn is_fenced<T: Tables>(config: &Config, tables: &T) -> bool {
+    heartbeat_age(config, tables) > FENCE_AGE_MS
 }
 
 #[inline(always)]

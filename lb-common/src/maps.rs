@@ -18,6 +18,10 @@ use crate::addr::{AddrWords, Be16, Be32};
 pub struct Config {
     /// Key of the flow hash, equal on every node of the cluster.
     pub flow_key: [u64; 4],
+    /// Key of the tags on what nodes send each other: [`crate::siphash::key_from_secret`].
+    pub peer_key: [u64; 2],
+    /// This node's own IPv6 address, to which other nodes send; `::` if it has none.
+    pub tunnel6: AddrWords,
     /// One bit per peer MAC (see [`peer_filter_bit`]): a clear bit says that the MAC is no peer's.
     pub peer_filter: u64,
     /// When the agent last wrote this element, `CLOCK_MONOTONIC` nanoseconds.
@@ -28,10 +32,12 @@ pub struct Config {
     pub ifindex: u32,
     /// MAC of the compute port: the first four octets as they lie on the wire.
     pub mac_head: Be32,
+    /// This node's own IPv4 address, to which other nodes send; `0.0.0.0` if it has none.
+    pub tunnel4: Be32,
     /// MAC of the compute port: the last two octets.
     pub mac_tail: Be16,
     /// Zero.
-    pub zero: u16,
+    pub zero: [u16; 3],
 }
 
 /// Bits of [`Config::flags`].

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::vec::Vec;
 
 use crate::addr::{AddrWords, Be32};
-use crate::decide::{EgressVerdict, FamilyTables, Tables, Verdict, egress, ingress};
+use crate::decide::{EgressVerdict, FamilyTables, Tables, Verdict, answer_probe, egress, ingress};
 use crate::drop::DropReason;
 use crate::family::{V4, V6};
 use crate::flow::FlowTable;
@@ -73,7 +73,13 @@ impl MemoryTables {
     /// Does to a frame what the ingress program does.
     pub fn run_ingress(&self, frame: &mut Vec<u8>) -> Action {
         let (done, action) = match ingress(frame.as_slice(), self) {
-            Verdict::Pass => return Action::Pass,
+            Verdict::Pass => match answer_probe(frame.as_slice(), self) {
+                None => return Action::Pass,
+                Some(answer) => (
+                    rewrite::answer_probe(frame.as_mut_slice(), &answer),
+                    Action::Transmit,
+                ),
+            },
             Verdict::Drop(reason) => {
                 self.count_drop(reason);
                 return Action::Drop;

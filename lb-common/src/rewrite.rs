@@ -4,7 +4,7 @@
 
 use crate::addr::{AddrWords, Be16};
 use crate::checksum::{Difference, Sum};
-use crate::decide::{Delivery, Forward, Reply, ReplyKind, SourceTranslation};
+use crate::decide::{Delivery, Forward, ProbeAnswer, Reply, ReplyKind, SourceTranslation};
 use crate::family::{Family, V4, Version};
 use crate::frame::FrameMut;
 use crate::wire::tcp::TcpHeader;
@@ -116,6 +116,23 @@ pub fn reply<F: FrameMut + ?Sized>(frame: &mut F, reply: &Reply) -> Option<()> {
             write_segment(frame, network + ipv6::LENGTH, &reply.segment, addresses)
         }
     }
+}
+
+/// Turns a probe into its answer.
+#[inline(always)]
+pub fn answer_probe<F: FrameMut + ?Sized>(frame: &mut F, answer: &ProbeAnswer) -> Option<()> {
+    eth::write(frame, answer.destination, answer.source)?;
+    let addresses = match answer.version {
+        Version::V4 => {
+            ipv4::turn(frame, answer.network, TTL)?;
+            None
+        }
+        Version::V6 => {
+            ipv6::turn(frame, answer.network, TTL)?;
+            Some(ipv6::sum_addresses(frame, answer.network)?)
+        }
+    };
+    udp::answer_probe(frame, answer.transport, answer.words, addresses)
 }
 
 #[inline(always)]

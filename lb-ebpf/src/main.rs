@@ -45,17 +45,26 @@ pub(crate) fn torline_egress(context: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
+/// What the subprograms give for a frame that the rest may look at.
+const UNTOUCHED: u32 = u32::MAX;
+
 #[inline(always)]
 fn ingress<const FRAGS: bool>(context: *mut xdp_md) -> u32 {
-    match EthHeader::read(&XdpFrame::<FRAGS>::new(context)).map(|ethernet| ethernet.ether_type) {
+    let frame = XdpFrame::<FRAGS>::new(context);
+    let action = match EthHeader::read(&frame).map(|ethernet| ethernet.ether_type) {
         Some(ether_type::IPV4) => ingress_v4::<FRAGS>(context as usize),
         Some(ether_type::IPV6) => ingress_v6::<FRAGS>(context as usize),
         Some(ether_type::ARP) => ingress_arp::<FRAGS>(context as usize),
-        _ => xdp_action::XDP_PASS,
+        _ => return xdp_action::XDP_PASS,
+    };
+    // Last, so that no packet for a VIP pays for it.
+    if action == UNTOUCHED {
+        return ingress_probe::<FRAGS>(context as usize);
     }
+    action
 }
 
-// The three take the context as a number: of a pointer, LLVM would pass what it points to, which the
+// The four take the context as a number: of a pointer, LLVM would pass what it points to, which the
 // verifier does not follow.
 
 #[inline(never)]
@@ -79,10 +88,20 @@ fn ingress_arp<const FRAGS: bool>(context: usize) -> u32 {
     act(frame, verdict)
 }
 
+#[inline(never)]
+fn ingress_probe<const FRAGS: bool>(context: usize) -> u32 {
+    let mut frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
+    let Some(answer) = decide::answer_probe(&frame, &KernelTables) else {
+        return xdp_action::XDP_PASS;
+    };
+    let done = rewrite::answer_probe(&mut frame, &answer);
+    finish(done, xdp_action::XDP_TX)
+}
+
 #[inline(always)]
 fn act<const FRAGS: bool>(mut frame: XdpFrame<FRAGS>, verdict: Verdict) -> u32 {
     let (done, action) = match verdict {
-        Verdict::Pass => return xdp_action::XDP_PASS,
+        Verdict::Pass => return UNTOUCHED,
         Verdict::Drop(reason) => {
             KernelTables.count_drop(reason);
             return xdp_action::XDP_DROP;
@@ -104,6 +123,11 @@ fn act<const FRAGS: bool>(mut frame: XdpFrame<FRAGS>, verdict: Verdict) -> u32 {
             (done, xdp_action::XDP_TX)
         }
     };
+    finish(done, action)
+}
+
+#[inline(always)]
+fn finish(done: Option<()>, action: u32) -> u32 {
     match done {
         Some(()) => action,
         None => {

@@ -102,6 +102,7 @@ impl Settings {
         plan::Context {
             node: self.node.clone(),
             interface: self.interface.clone(),
+            ..plan::Context::default()
         }
     }
 

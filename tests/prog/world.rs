@@ -64,6 +64,9 @@ impl World {
         let config = Config {
             flow_key: [1, 2, 3, 4],
             peer_filter: peer_filter_bit(peer.head, peer.tail),
+            peer_key: PEER_KEY,
+            // Of an agent that never falls silent.
+            heartbeat: u64::MAX,
             flags,
             mac_head: node.head,
             mac_tail: node.tail,
@@ -263,6 +266,9 @@ pub(crate) fn words(address: IpAddr) -> [Be32; 4] {
         IpAddr::V6(address) => words6(address),
     }
 }
+
+/// Key of the tags on probes.
+pub(crate) const PEER_KEY: [u64; 2] = [5, 6];
 
 /// Flags of a node that resets what nobody serves.
 pub(crate) const REJECT: u32 = config_flags::REJECT_UNSERVED;

@@ -19,6 +19,7 @@ fn context() -> Context {
     Context {
         node: "a".into(),
         interface: "eth0".into(),
+        ..Context::default()
     }
 }
 
@@ -257,4 +258,46 @@ fn ten_thousand_services_of_ten_backends_are_planned_within_two_seconds() {
         change.steps.len()
     );
     assert!(planned.as_secs() < 2);
+}
+
+/// What the first frontend's backends weigh, by address.
+fn weights(intent: &Intent) -> Vec<(String, u32)> {
+    let frontend = intent.dataplane.frontends.values().next().unwrap();
+    let backends = frontend.backends.iter();
+    backends
+        .map(|backend| (backend.addr.to_string(), backend.weight))
+        .collect()
+}
+
+#[test]
+fn backends_on_a_node_that_is_gone_keep_their_connections_and_get_no_new_ones() {
+    let mut cluster = cluster();
+    let endpoints = cluster.endpoints.get_mut(&object("web")).unwrap();
+    endpoints[0].node = Some("a".into());
+    endpoints[2].serving = false;
+    let gone = Context {
+        gone: ["b".to_owned()].into(),
+        ..context()
+    };
+    let before = compute(&cluster, &context());
+    let after = compute(&cluster, &gone);
+    let expected = |second| [("10.0.0.1".to_owned(), 1), ("10.0.0.2".to_owned(), second)];
+    assert_eq!(weights(&before), expected(1));
+    assert_eq!(weights(&after), expected(0));
+    assert!(after.dataplane.nodes["b"].is_gone);
+    assert!(!before.dataplane.nodes["b"].is_gone);
+    let length = |intent: &Intent| intent.services[&object("web")].table_length;
+    assert_eq!(length(&before), length(&after));
+}
+
+#[test]
+fn a_service_all_of_whose_nodes_are_gone_is_announced_no_more() {
+    let cluster = cluster();
+    let gone = Context {
+        gone: ["b".to_owned()].into(),
+        ..context()
+    };
+    let routes = |context| compute(&cluster, &context).sessions["tor"].routes.len();
+    assert!(routes(context()) > 0);
+    assert_eq!(routes(gone), 0);
 }

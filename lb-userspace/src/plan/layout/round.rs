@@ -170,7 +170,7 @@ impl<'a> Round<'a> {
                     .push(Step::RemovePeerMac { mac: *mac });
             }
         }
-        let config = node::config(&intent.flow_key, peer_macs.keys(), segment, settings);
+        let config = node::config(intent, peer_macs.keys(), segment, settings);
         if self.layout.config != Some(config) {
             self.set_config.push(Step::SetConfig(config));
         }
