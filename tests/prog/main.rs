@@ -4,6 +4,7 @@
 
 mod load;
 mod neighbor;
+mod probe;
 mod random;
 mod service;
 mod world;

@@ -27,6 +27,7 @@ pub(crate) const POD_PORT: u16 = 8080;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Family {
     pub(crate) client: IpAddr,
+    pub(crate) node: IpAddr,
     pub(crate) vip: IpAddr,
     pub(crate) pod: IpAddr,
 }
@@ -35,11 +36,13 @@ pub(crate) fn families() -> [Family; 2] {
     [
         Family {
             client: "198.51.100.7".parse().unwrap(),
+            node: "192.0.2.11".parse().unwrap(),
             vip: "203.0.113.10".parse().unwrap(),
             pod: "10.1.0.5".parse().unwrap(),
         },
         Family {
             client: "2001:db8:c::7".parse().unwrap(),
+            node: "2001:db8:2::11".parse().unwrap(),
             vip: "2001:db8:f::10".parse().unwrap(),
             pod: "fd00:1::5".parse().unwrap(),
         },
@@ -61,6 +64,8 @@ impl World {
         // The clocks differ; a time far ahead of the first reply is all that the decision needs.
         world.memory.clock.set(1_000_000_000_000);
         let (node, peer) = (mac_key(NODE), mac_key(PEER));
+        let [own4, own6] = families().map(|family| words(family.node));
+        let [tunnel4, ..] = own4;
         let config = Config {
             flow_key: [1, 2, 3, 4],
             peer_filter: peer_filter_bit(peer.head, peer.tail),
@@ -70,10 +75,11 @@ impl World {
             flags,
             mac_head: node.head,
             mac_tail: node.tail,
+            tunnel4,
+            tunnel6: own6,
             ..Config::default()
         };
-        world.programs.set(map::CONFIG, 0, config).unwrap();
-        world.memory.config = config;
+        world.set_config(config);
         world.programs.insert(map::PEER_MACS, peer, 1u32).unwrap();
         world.memory.peers.insert(peer, 1);
         let [b0, b1, b2, b3, b4, b5] = PEER.0;
@@ -101,6 +107,11 @@ impl World {
             }
         }
         world
+    }
+
+    pub(crate) fn set_config(&mut self, config: Config) {
+        self.programs.set(map::CONFIG, 0, config).unwrap();
+        self.memory.config = config;
     }
 
     fn add_vip(&mut self, address: IpAddr) {
