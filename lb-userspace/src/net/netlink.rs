@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::{StreamExt, TryStreamExt};
@@ -17,7 +18,9 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, LinkXdp}
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
+};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::sys::SocketAddr;
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
@@ -54,6 +57,15 @@ pub struct Link {
     pub is_up: bool,
     /// Id of the XDP program it carries.
     pub xdp_program: Option<u32>,
+}
+
+/// Since when a neighbour has not shown that it is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Confirmation {
+    /// It did this long ago.
+    Ago(Duration),
+    /// It is not expected to.
+    Unknown,
 }
 
 /// A connection to the kernel.
@@ -174,20 +186,8 @@ impl Netlink {
     /// # Errors
     /// The kernel did not answer.
     pub async fn default_route_interfaces(&self) -> Result<BTreeMap<u32, String>, NetlinkError> {
-        let failed = |source| NetlinkError::Request {
-            action: "read routes",
-            source,
-        };
-        let mut indices = BTreeSet::new();
-        for request in [
-            RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
-            RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
-        ] {
-            let mut routes = std::pin::pin!(self.handle.route().get(request).execute());
-            while let Some(route) = routes.try_next().await.map_err(failed)? {
-                indices.extend(default_route(&route));
-            }
-        }
+        let routes = self.routes().await?;
+        let indices: BTreeSet<u32> = routes.iter().flat_map(default_route).collect();
         let mut names = BTreeMap::new();
         for index in indices {
             let mut links = self.handle.link().get().match_index(index).execute();
@@ -197,6 +197,82 @@ impl Netlink {
             }
         }
         Ok(names)
+    }
+
+    async fn routes(&self) -> Result<Vec<RouteMessage>, NetlinkError> {
+        let mut routes = Vec::new();
+        for request in [
+            RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
+            RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
+        ] {
+            let all = self.handle.route().get(request).execute();
+            routes.extend(all.try_collect::<Vec<_>>().await.map_err(|source| {
+                NetlinkError::Request {
+                    action: "read routes",
+                    source,
+                }
+            })?);
+        }
+        Ok(routes)
+    }
+
+    /// Gateways of the default routes over an interface.
+    ///
+    /// # Errors
+    /// The kernel did not answer.
+    pub async fn gateways(&self, index: u32) -> Result<BTreeSet<IpAddr>, NetlinkError> {
+        let mut gateways = BTreeSet::new();
+        for route in self.routes().await? {
+            gateways.extend(gateways_of(&route, index));
+        }
+        Ok(gateways)
+    }
+
+    /// How long ago each of these neighbours showed that it is there, of those that the kernel may ask: a
+    /// neighbour whose MAC is configured never does.
+    ///
+    /// # Errors
+    /// The kernel did not answer.
+    pub async fn confirmations(
+        &self,
+        index: u32,
+        of: &BTreeSet<IpAddr>,
+    ) -> Result<BTreeMap<IpAddr, Confirmation>, NetlinkError> {
+        let messages: Vec<NeighbourMessage> = self
+            .handle
+            .neighbours()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|source| NetlinkError::Request {
+                action: "read neighbours",
+                source,
+            })?;
+        Ok(messages
+            .iter()
+            .filter(|message| message.header.ifindex == index)
+            .filter_map(confirmation)
+            .filter(|(addr, _)| of.contains(addr))
+            .collect())
+    }
+
+    /// Has the kernel ask a neighbour whose MAC it knows whether it is still there.
+    ///
+    /// # Errors
+    /// The kernel does not know its MAC: [`Self::resolve`] it.
+    pub async fn confirm(&self, index: u32, addr: IpAddr) -> Result<(), NetlinkError> {
+        self.handle
+            .neighbours()
+            .add(index, addr)
+            .state(NeighbourState::Probe)
+            .replace()
+            .execute()
+            .await
+            .map_err(|source| NetlinkError::Request {
+                action: "confirm a neighbour",
+                source,
+            })
     }
 
     /// Asks the kernel to resolve an address on an interface, or to confirm what it knows.
@@ -277,29 +353,92 @@ fn address(message: &AddressMessage) -> Option<IpNet> {
 }
 
 fn neighbor(message: &NeighbourMessage) -> Option<(IpAddr, Mac)> {
-    match message.header.state {
+    if !has_mac(message.header.state) {
+        return None;
+    }
+    let lladdr = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            NeighbourAttribute::LinkLayerAddress(octets) => mac(octets),
+            _ => None,
+        });
+    Some((neighbor_address(message)?, lladdr?))
+}
+
+const fn has_mac(state: NeighbourState) -> bool {
+    matches!(
+        state,
         NeighbourState::Reachable
-        | NeighbourState::Stale
-        | NeighbourState::Delay
-        | NeighbourState::Probe
-        | NeighbourState::Permanent => {}
-        _ => return None,
-    }
-    let mut addr = None;
-    let mut lladdr = None;
-    for attribute in &message.attributes {
-        match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => {
-                addr = Some(IpAddr::V4(*v4));
+            | NeighbourState::Stale
+            | NeighbourState::Delay
+            | NeighbourState::Probe
+            | NeighbourState::Permanent
+    )
+}
+
+fn neighbor_address(message: &NeighbourMessage) -> Option<IpAddr> {
+    message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(addr)) => {
+                Some(IpAddr::V4(*addr))
             }
-            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => {
-                addr = Some(IpAddr::V6(*v6));
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(addr)) => {
+                Some(IpAddr::V6(*addr))
             }
-            NeighbourAttribute::LinkLayerAddress(octets) => lladdr = mac(octets),
-            _ => {}
-        }
+            _ => None,
+        })
+}
+
+/// Ticks in which the kernel tells times of neighbours (`USER_HZ`), the same on all architectures here.
+const TICK: Duration = Duration::from_millis(10);
+
+fn confirmation(message: &NeighbourMessage) -> Option<(IpAddr, Confirmation)> {
+    let addr = neighbor_address(message)?;
+    let confirmed = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            NeighbourAttribute::CacheInfo(info) => Some(TICK * info.confirmed),
+            _ => None,
+        });
+    match message.header.state {
+        NeighbourState::Permanent | NeighbourState::Noarp => Some((addr, Confirmation::Unknown)),
+        state if has_mac(state) => Some((addr, Confirmation::Ago(confirmed?))),
+        _ => None,
     }
-    Some((addr?, lladdr?))
+}
+
+/// The gateways of a route over an interface.
+fn gateways_of(message: &RouteMessage, index: u32) -> Vec<IpAddr> {
+    fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+        attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Gateway(RouteAddress::Inet(addr))
+            | RouteAttribute::Via(RouteVia::Inet(addr)) => Some(IpAddr::V4(*addr)),
+            RouteAttribute::Gateway(RouteAddress::Inet6(addr))
+            | RouteAttribute::Via(RouteVia::Inet6(addr)) => Some(IpAddr::V6(*addr)),
+            _ => None,
+        })
+    }
+    if message.header.destination_prefix_length != 0 || message.header.kind != RouteType::Unicast {
+        return Vec::new();
+    }
+    let attributes = &message.attributes;
+    let is_here = attributes.contains(&RouteAttribute::Oif(index));
+    let hops = attributes.iter().flat_map(|attribute| match attribute {
+        RouteAttribute::MultiPath(hops) => hops.as_slice(),
+        _ => &[],
+    });
+    gateway(attributes)
+        .filter(|_| is_here)
+        .into_iter()
+        .chain(
+            hops.filter(|hop| hop.interface_index == index)
+                .filter_map(|hop| gateway(&hop.attributes)),
+        )
+        .collect()
 }
 
 /// Interfaces of a default route: one, or those of its next hops.
@@ -345,6 +484,33 @@ mod tests {
             message.header.state = state;
             assert_eq!(neighbor(&message).is_some(), counts, "{state:?}");
         }
+    }
+
+    #[test]
+    fn only_a_default_route_over_the_port_has_gateways_on_it() {
+        let mut message = RouteMessage::default();
+        message.header.kind = RouteType::Unicast;
+        message.attributes = vec![
+            RouteAttribute::Gateway(RouteAddress::Inet([192, 0, 2, 1].into())),
+            RouteAttribute::Oif(3),
+        ];
+        assert_eq!(gateways_of(&message, 3), [IpAddr::from([192, 0, 2, 1])]);
+        assert!(gateways_of(&message, 4).is_empty());
+        message.header.destination_prefix_length = 24;
+        assert!(gateways_of(&message, 3).is_empty());
+    }
+
+    #[test]
+    fn a_neighbour_with_a_configured_mac_is_not_expected_to_show_itself() {
+        let mut message = NeighbourMessage::default();
+        message.attributes = vec![NeighbourAttribute::Destination(NeighbourAddress::Inet(
+            [192, 0, 2, 1].into(),
+        ))];
+        message.header.state = NeighbourState::Permanent;
+        let addr = IpAddr::from([192, 0, 2, 1]);
+        assert_eq!(confirmation(&message), Some((addr, Confirmation::Unknown)));
+        message.header.state = NeighbourState::Failed;
+        assert_eq!(confirmation(&message), None);
     }
 
     #[test]
