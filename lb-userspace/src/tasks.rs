@@ -1,6 +1,8 @@
 //! The long-lived tasks of the agent.
 //!
 //! ```text
+//!  other nodes ◀─probes─▶ liveness ─States─┐
+//!                             ▲            ▼
 //!  DIR ──inotify──▶ source ──Snapshot──▶ control ──Desired──▶ datapath ──▶ maps, programs
 //!       ◀─status.yaml──────────────────────┘          │       ▲      │
 //!                                                     ▼       │      │ Programmed
@@ -22,6 +24,7 @@ pub mod bgp;
 pub mod control;
 pub mod datapath;
 pub mod health;
+pub mod liveness;
 pub mod neighbor;
 pub mod report;
 pub mod sessions;

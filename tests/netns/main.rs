@@ -8,6 +8,7 @@ mod bystander;
 mod echo;
 mod fixture;
 mod laboratory;
+mod liveness;
 mod neighbor;
 mod route;
 mod source;
