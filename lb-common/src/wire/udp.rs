@@ -68,7 +68,7 @@ pub fn answer_probe<F: FrameMut + ?Sized>(
         Some(addresses) => {
             let length = Be16::new(OCTETS as u16);
             let header = addresses
-                .add16(Be16::new(protocol::UDP as u16))
+                .add16(Be16::new(u16::from(protocol::UDP)))
                 .add16(length)
                 .add16(source)
                 .add16(destination)
