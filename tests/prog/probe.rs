@@ -1,4 +1,4 @@
-//! Probes of other nodes, and what an agent that is away for long lets a program answer.
+//! Probes of other nodes, and how a node fences itself.
 
 use harness::frame::FrameBuilder;
 use harness::program::Run;

@@ -1,4 +1,6 @@
-//! ARP and neighbour discovery for the VIPs that this node answers for, as long as its agent lives.
+//! ARP and neighbour discovery for the VIPs that this node answers for.
+//!
+//! It does so as long as its agent lives, or has not been away for too long.
 
 use crate::addr::{Be16, Be32};
 use crate::decide::{FamilyTables, Packet, Reply, ReplyKind, Tables, Verdict, is_fenced, own_mac};

@@ -1,4 +1,4 @@
-//! Other nodes ask whether this one's program still answers: it does, as long as its agent lives.
+//! Answers other nodes' probes, as long as this node's agent lives.
 
 use crate::decide::{Tables, heartbeat_age, own_mac};
 use crate::family::{Family, V4, V6, Version};

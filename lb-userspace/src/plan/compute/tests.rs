@@ -232,8 +232,14 @@ fn ten_thousand_services_of_ten_backends_are_planned_within_two_seconds() {
             ..pool("10.64.0.0/16")
         },
     )]);
+    for (name, addr) in [("c", "192.0.2.3"), ("d", "192.0.2.4")] {
+        cluster.nodes.insert(name.into(), node(addr));
+    }
     for n in 0..10_000 {
-        let pods = (0..10).map(|pod| endpoint(&format!("10.{}.{}.{pod}", n / 250, n % 250), "b"));
+        let pods = (0..10).map(|pod| {
+            let node = ["b", "c", "d"][pod % 3];
+            endpoint(&format!("10.{}.{}.{pod}", n / 250, n % 250), node)
+        });
         let name = object(&format!("s{n}"));
         cluster.endpoints.insert(name.clone(), pods.collect());
         cluster.services.insert(name, service());
@@ -249,12 +255,26 @@ fn ten_thousand_services_of_ten_backends_are_planned_within_two_seconds() {
     let again = std::time::Instant::now();
     let intent = compute(&cluster, &context());
     let recomputed = again.elapsed();
-    let (change, _) = layout.plan(&intent.dataplane, &Segment::default(), Settings::default());
+    let (change, layout) = layout.plan(&intent.dataplane, &Segment::default(), Settings::default());
+    let rebuilt = again.elapsed();
+    let without = Context {
+        gone: ["d".to_owned()].into(),
+        ..context()
+    };
+    let dead = std::time::Instant::now();
+    let intent = compute(&cluster, &without);
+    let decided = dead.elapsed();
+    let (loss, _) = layout.plan(&intent.dataplane, &Segment::default(), Settings::default());
+    println!(
+        "a node gone: compute {decided:?}, plan {:?} ({} steps)",
+        dead.elapsed() - decided,
+        loss.steps.len()
+    );
     println!(
         "compute {computed:?}, plan {:?} ({} steps); one pod less: compute {recomputed:?}, plan {:?} ({} steps)",
         planned - computed,
         plan.steps.len(),
-        again.elapsed() - recomputed,
+        rebuilt - recomputed,
         change.steps.len()
     );
     assert!(planned.as_secs() < 2);
