@@ -33,9 +33,12 @@ impl ProbeSocket {
     /// # Errors
     /// The address is not this node's, or not yet.
     pub async fn open(address: IpAddr) -> Result<Self, OpenError> {
+        let failed = |source| OpenError { address, source };
         let socket = UdpSocket::bind(SocketAddr::new(address, 0))
             .await
-            .map_err(|source| OpenError { address, source })?;
+            .map_err(failed)?;
+        // Until the event queue has said so once, nothing is sent.
+        socket.writable().await.map_err(failed)?;
         Ok(Self { address, socket })
     }
 

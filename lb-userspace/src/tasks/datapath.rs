@@ -105,10 +105,11 @@ impl<T: Tables> Datapath<T> {
                     continue;
                 }
                 _ = heartbeat.tick() => {
+                    if let Err(error) = self.applier.beat(clock::monotonic_nanos()) {
+                        warn!("heartbeat: {}", chain(&error));
+                    }
+                    // A step that is refused again and again is no reason to be taken for dead.
                     if self.failure.is_none() {
-                        if let Err(error) = self.applier.beat(clock::monotonic_nanos()) {
-                            warn!("heartbeat: {}", chain(&error));
-                        }
                         continue;
                     }
                 }
