@@ -1,4 +1,6 @@
-//! SipHash-2-4 over whole 64-bit words (Aumasson and Bernstein, 2012): the tag on messages between nodes.
+//! SipHash-2-4 over whole 64-bit words: the tag on messages between nodes.
+//!
+//! Aumasson and Bernstein, 2012.
 
 /// Key of the tag.
 pub type Key = [u64; 2];

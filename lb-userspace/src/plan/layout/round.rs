@@ -184,7 +184,7 @@ impl<'a> Round<'a> {
                     .push(Step::RemovePeerMac { mac: *mac });
             }
         }
-        let mut config = node::config(&intent.flow_key, peer_macs.keys(), segment, settings);
+        let mut config = node::config(intent, peer_macs.keys(), segment, settings);
         if let Some(former) = self.layout.config.filter(|_| self.layout.is_unconfirmed) {
             config.flow_key = former.flow_key;
         }
