@@ -6,6 +6,7 @@ use std::fs;
 
 use aya_obj::generated::bpf_map_type::{
     BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_PERCPU_ARRAY,
+    BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_RINGBUF,
 };
 use aya_obj::generated::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_map_type};
 use harness::program::object_path;
@@ -13,8 +14,8 @@ use lb_common::abi::{map, program};
 use lb_common::addr::{AddrWords, Be32};
 use lb_common::drop::DropReason;
 use lb_common::maps::{
-    Backend, Config, Flow, FlowKey4, FlowKey6, Frontend, FrontendKey4, FrontendKey6, FrontendStats,
-    MacKey, Node, Slot, Vip,
+    Backend, BackendKey4, BackendKey6, Config, Exception, Flow, FlowKey4, FlowKey6, Frontend,
+    FrontendKey4, FrontendKey6, FrontendStats, MacKey, Node, Slot, Tour, Vip,
 };
 
 /// Kind, octets of a key and of a value, flags.
@@ -46,6 +47,9 @@ fn the_maps_of_the_object_are_those_of_the_contract() {
         (map::BACKENDS, array::<Backend>(BPF_MAP_TYPE_ARRAY, 0)),
         (map::NODES, array::<Node>(BPF_MAP_TYPE_ARRAY, 0)),
         (map::PEER_MACS, hash::<MacKey, u32>()),
+        (map::PEER_ADDRS, hash::<AddrWords, u32>()),
+        (map::BACKEND_INDEX4, hash::<BackendKey4, u32>()),
+        (map::BACKEND_INDEX6, hash::<BackendKey6, u32>()),
         (map::VIPS4, hash::<Be32, Vip>()),
         (map::VIPS6, hash::<AddrWords, Vip>()),
         (
@@ -60,6 +64,23 @@ fn the_maps_of_the_object_are_those_of_the_contract() {
         (map::ESTABLISHED6, hash::<FlowKey6, Flow>()),
         (map::UDP4, hash::<FlowKey4, Flow>()),
         (map::UDP6, hash::<FlowKey6, Flow>()),
+        (
+            map::EXCEPTIONS4,
+            of::<FlowKey4, Exception>(BPF_MAP_TYPE_LRU_HASH, 0),
+        ),
+        (
+            map::EXCEPTIONS6,
+            of::<FlowKey6, Exception>(BPF_MAP_TYPE_LRU_HASH, 0),
+        ),
+        (map::EVENTS, of::<(), ()>(BPF_MAP_TYPE_RINGBUF, 0)),
+        (map::EVENT_DUE, array::<u64>(BPF_MAP_TYPE_PERCPU_ARRAY, 0)),
+        (map::TOUR, array::<Tour>(BPF_MAP_TYPE_PERCPU_ARRAY, 0)),
+        (map::OUTCOMES, array::<u64>(BPF_MAP_TYPE_PERCPU_ARRAY, 0)),
+        (map::PROGRAMS, array::<u32>(BPF_MAP_TYPE_PROG_ARRAY, 0)),
+        (
+            map::PROGRAMS_LINEAR,
+            array::<u32>(BPF_MAP_TYPE_PROG_ARRAY, 0),
+        ),
         (
             map::FRONTEND_STATS,
             array::<FrontendStats>(BPF_MAP_TYPE_PERCPU_ARRAY, 0),
@@ -94,7 +115,13 @@ fn the_programs_of_the_object_are_those_of_the_contract() {
     found.sort_unstable();
     assert_eq!(
         found,
-        [program::EGRESS, program::INGRESS, program::INGRESS_LINEAR]
+        [
+            program::EGRESS,
+            program::INGRESS,
+            program::INGRESS_LINEAR,
+            program::RESUME,
+            program::RESUME_LINEAR
+        ]
     );
 }
 

@@ -46,14 +46,14 @@ fn a_packet_for_a_remote_pod_goes_on_over_the_segment() {
 }
 
 #[test]
-fn a_packet_is_not_sent_on_twice() {
+fn a_packet_from_a_peer_goes_on_through_a_tunnel_or_not_at_all() {
     let world = World::new(0);
     for family in families() {
         let mut frame = request(family, REMOTE, Some((1, 2, SYN)));
         frame.from = PEER;
         assert_eq!(world.ingress(&frame.build()).action, XDP_DROP);
     }
-    assert_eq!(world.programs.drops(DropReason::NotOwner).unwrap(), 2);
+    assert_eq!(world.programs.drops(DropReason::NoTunnel).unwrap(), 2);
 }
 
 #[test]
