@@ -2,7 +2,8 @@
 //!
 //! [`ingress`] judges a packet that came in on the compute port, [`egress()`] one that is about to leave.
 //! `service` steers and delivers, `owner` keeps the flows of this node, `vip` deals with what no frontend
-//! serves, `neighbor` answers ARP and neighbour discovery, `egress` finds the flow of a reply.
+//! serves, `neighbor` answers ARP and neighbour discovery, `egress` finds the flow of a reply. [`answer_probe`]
+//! looks at what [`ingress`] leaves alone.
 //!
 //! What `service` and `owner` cannot settle with a hop on the segment or a flow they know goes on in
 //! [`resume()`], a program of its own in the kernel, which looks at the packet anew: `resume` begins flows,
@@ -18,6 +19,7 @@ mod departure;
 mod egress;
 mod neighbor;
 mod owner;
+mod probe;
 mod resume;
 mod service;
 mod tables;
@@ -26,6 +28,7 @@ mod vip;
 pub use arrival::{arrive, authenticate_v4, authenticate_v6, receive_v4, receive_v6};
 pub use departure::{depart_v4, depart_v6};
 pub use egress::{EgressVerdict, SourceTranslation, egress};
+pub use probe::{ProbeAnswer, answer_probe};
 pub use resume::{begin_v4, begin_v6, refuse_v4, refuse_v6, resume, resume_v4, resume_v6};
 pub use tables::{FamilyTables, Tables};
 
@@ -34,6 +37,7 @@ use crate::drop::DropReason;
 use crate::family::{Family, Version};
 use crate::frame::Frame;
 use crate::maps::{Config, MacKey};
+use crate::probe::FENCE_AGE_MS;
 use crate::wire::eth::{EthHeader, ether_type};
 use crate::wire::tcp::TcpHeader;
 use crate::wire::{IpHeader, ipv4, ipv6, tcp};
@@ -287,6 +291,18 @@ impl<F: Frame + ?Sized, T, A: Family> Packet<'_, F, T, A> {
             segment,
         })
     }
+}
+
+/// Age of the agent's heartbeat in milliseconds.
+#[inline(always)]
+fn heartbeat_age<T: Tables>(config: &Config, tables: &T) -> u64 {
+    tables.now().saturating_sub(config.heartbeat) / 1_000_000
+}
+
+/// Whether the agent has been away for so long that other nodes have taken over what this one answered for.
+#[inline(always)]
+fn is_fenced<T: Tables>(config: &Config, tables: &T) -> bool {
+    heartbeat_age(config, tables) > FENCE_AGE_MS
 }
 
 #[inline(always)]

@@ -33,11 +33,11 @@ pub struct Config {
     pub mac_tail: Be16,
     /// UDP port of the tunnels between nodes.
     pub geneve_port: Be16,
-    /// Key of the tag on what nodes send each other.
+    /// Key of the tags on what nodes send each other: [`crate::siphash::key_from_secret`].
     pub peer_key: [u64; 2],
-    /// Where IPv6 tunnels of this node begin and end; zero is nowhere.
+    /// This node's own IPv6 address, to which other nodes send; `::` if it has none.
     pub tunnel6: AddrWords,
-    /// Where IPv4 tunnels of this node begin and end; zero is nowhere.
+    /// This node's own IPv4 address, to which other nodes send; `0.0.0.0` if it has none.
     pub tunnel4: Be32,
     /// Longest IP packet that the compute port sends.
     pub mtu: u32,

@@ -9,8 +9,8 @@ use std::vec::Vec;
 
 use crate::addr::{AddrWords, Be32};
 use crate::decide::{
-    Delivery, EgressVerdict, Encapsulation, FamilyTables, Reply, Tables, Verdict, egress, ingress,
-    resume,
+    Delivery, EgressVerdict, Encapsulation, FamilyTables, Reply, Tables, Verdict, answer_probe,
+    egress, ingress, resume,
 };
 use crate::drop::DropReason;
 use crate::family::{V4, V6, Version};
@@ -96,6 +96,13 @@ impl MemoryTables {
     /// Does to a frame what the ingress program does, and the one that goes on where it ends.
     pub fn run_ingress(&self, frame: &mut Vec<u8>) -> Action {
         match ingress(frame.as_slice(), self) {
+            Verdict::Pass => match answer_probe(frame.as_slice(), self) {
+                None => Action::Pass,
+                Some(answer) => self.finish(
+                    rewrite::answer_probe(frame.as_mut_slice(), &answer),
+                    Action::Transmit,
+                ),
+            },
             Verdict::Resume => {
                 let verdict = resume(frame.as_slice(), self);
                 let strip = usize::from(self.tour.get().strip);
@@ -124,6 +131,10 @@ impl MemoryTables {
             Verdict::Reply(reply) => (self.reply(frame, reply, strip), Action::Transmit),
             Verdict::Encapsulate(way) => (self.encapsulate(frame, &way, strip), Action::Transmit),
         };
+        self.finish(done, action)
+    }
+
+    fn finish(&self, done: Option<()>, action: Action) -> Action {
         match done {
             Some(()) => action,
             None => {

@@ -4,7 +4,9 @@
 
 use crate::addr::{AddrWords, Be16};
 use crate::checksum::{Difference, Sum};
-use crate::decide::{Delivery, Encapsulation, Forward, Reply, ReplyKind, SourceTranslation};
+use crate::decide::{
+    Delivery, Encapsulation, Forward, ProbeAnswer, Reply, ReplyKind, SourceTranslation,
+};
 use crate::family::{Family, V4, Version};
 use crate::frame::FrameMut;
 use crate::maps::{Config, Node, Tour, node_flags};
@@ -225,6 +227,23 @@ pub fn reply<F: FrameMut + ?Sized>(frame: &mut F, reply: &Reply) -> Option<()> {
             )
         }
     }
+}
+
+/// Turns a probe into its answer.
+#[inline(always)]
+pub fn answer_probe<F: FrameMut + ?Sized>(frame: &mut F, answer: &ProbeAnswer) -> Option<()> {
+    eth::write(frame, answer.destination, answer.source)?;
+    let addresses = match answer.version {
+        Version::V4 => {
+            ipv4::turn(frame, answer.network, TTL)?;
+            None
+        }
+        Version::V6 => {
+            ipv6::turn(frame, answer.network, TTL)?;
+            Some(ipv6::sum_addresses(frame, answer.network)?)
+        }
+    };
+    udp::answer_probe(frame, answer.transport, answer.words, addresses)
 }
 
 #[inline(always)]

@@ -12,6 +12,7 @@ pub mod tcp;
 pub mod udp;
 pub mod vlan;
 
+use crate::addr::Be32;
 use crate::family::Family;
 
 /// IP protocol numbers.
@@ -24,6 +25,18 @@ pub mod protocol {
     pub const UDP: u8 = 17;
     /// ICMPv6, RFC 4443.
     pub const ICMPV6: u8 = 58;
+}
+
+/// The 64-bit integer, in host order, that two halves make.
+#[inline(always)]
+pub const fn join(high: Be32, low: Be32) -> u64 {
+    (high.host() as u64) << 32 | low.host() as u64
+}
+
+/// The two halves of a 64-bit integer in host order.
+#[inline(always)]
+pub const fn split(word: u64) -> (Be32, Be32) {
+    (Be32::new((word >> 32) as u32), Be32::new(word as u32))
 }
 
 /// What an IP header says, in either version.

@@ -64,6 +64,9 @@ pub(crate) fn torline_egress(context: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
+/// What the functions below return for [`Verdict::Pass`]; no action of XDP.
+const UNTOUCHED: u32 = u32::MAX;
+
 #[inline(always)]
 fn ingress<const FRAGS: bool>(context: *mut xdp_md) -> u32 {
     let ethernet = EthHeader::read(&XdpFrame::<FRAGS>::new(context));
@@ -71,10 +74,13 @@ fn ingress<const FRAGS: bool>(context: *mut xdp_md) -> u32 {
         Some(ether_type::IPV4) => ingress_v4::<FRAGS>(context as usize),
         Some(ether_type::IPV6) => ingress_v6::<FRAGS>(context as usize),
         Some(ether_type::ARP) => ingress_arp::<FRAGS>(context as usize),
-        _ => xdp_action::XDP_PASS,
+        _ => return xdp_action::XDP_PASS,
     };
-    if action != RESUME {
-        return action;
+    match action {
+        RESUME => {}
+        // Last, so that no packet for a VIP pays for it.
+        UNTOUCHED => return ingress_probe::<FRAGS>(context as usize),
+        action => return action,
     }
     // From here and not from where it is decided: below a tail call the kernel leaves half the stack.
     maps::resume::<FRAGS>(context);
@@ -86,7 +92,7 @@ fn ingress<const FRAGS: bool>(context: *mut xdp_md) -> u32 {
 fn resume<const FRAGS: bool>(context: *mut xdp_md) -> u32 {
     let context = context as usize;
     let version = arrive::<FRAGS>(context);
-    if version == 4 && authenticate_v4::<FRAGS>(context) != 0 {
+    let action = if version == 4 && authenticate_v4::<FRAGS>(context) != 0 {
         let mut action = receive_v4::<FRAGS>(context);
         if action == RESUME {
             action = resume_v4::<FRAGS>(context);
@@ -109,21 +115,26 @@ fn resume<const FRAGS: bool>(context: *mut xdp_md) -> u32 {
             action => action,
         }
     } else {
-        xdp_action::XDP_PASS
+        UNTOUCHED
+    };
+    // No probe: the program before this one does not hand them on.
+    if action == UNTOUCHED {
+        return xdp_action::XDP_PASS;
     }
+    action
 }
 
 /// The frame as the program that resumes sees it.
 type Resumed<const FRAGS: bool> = XdpFrame<FRAGS, true>;
 
-/// What the functions below return for [`Verdict::Resume`]; no action of XDP.
-const RESUME: u32 = u32::MAX;
+/// The same for [`Verdict::Resume`].
+const RESUME: u32 = u32::MAX - 1;
 /// The same for [`Verdict::Begin`].
-const BEGIN: u32 = u32::MAX - 1;
+const BEGIN: u32 = u32::MAX - 2;
 /// The same for [`Verdict::Depart`].
-const DEPART: u32 = u32::MAX - 2;
+const DEPART: u32 = u32::MAX - 3;
 /// The same for [`Verdict::Refuse`].
-const REFUSE: u32 = u32::MAX - 3;
+const REFUSE: u32 = u32::MAX - 4;
 
 // All of these take the context as a number: of a pointer, LLVM would pass what it points to, which the
 // verifier does not follow.
@@ -147,6 +158,16 @@ fn ingress_arp<const FRAGS: bool>(context: usize) -> u32 {
     let frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
     let verdict = decide::ingress_arp(&frame, &KernelTables);
     act(frame, verdict)
+}
+
+#[inline(never)]
+fn ingress_probe<const FRAGS: bool>(context: usize) -> u32 {
+    let mut frame = XdpFrame::<FRAGS>::new(context as *mut xdp_md);
+    let Some(answer) = decide::answer_probe(&frame, &KernelTables) else {
+        return xdp_action::XDP_PASS;
+    };
+    let done = rewrite::answer_probe(&mut frame, &answer);
+    finish(done, xdp_action::XDP_TX)
 }
 
 /// The IP version of the packet, as a number; 0 if it is not for us.
@@ -310,7 +331,7 @@ fn act<const FRAGS: bool, const PINNED: bool>(
     verdict: Verdict,
 ) -> u32 {
     let (done, action) = match verdict {
-        Verdict::Pass => return xdp_action::XDP_PASS,
+        Verdict::Pass => return UNTOUCHED,
         Verdict::Resume => return RESUME,
         Verdict::Begin => return BEGIN,
         Verdict::Depart => return DEPART,
@@ -338,6 +359,11 @@ fn act<const FRAGS: bool, const PINNED: bool>(
             (done, xdp_action::XDP_TX)
         }
     };
+    finish(done, action)
+}
+
+#[inline(always)]
+fn finish(done: Option<()>, action: u32) -> u32 {
     match done {
         Some(()) => action,
         None => not_rewritable(),

@@ -4,18 +4,23 @@
 //! Exit codes: 0 done, 1 refused or a check failed, 2 usage or environment.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use serde::de::DeserializeOwned;
 
 use crate::daemon::{KernelVips, Settings, Source, UnservedPorts};
 use crate::datapath::attach::{AttachChoice, TcOrder};
+use crate::net::unix_http;
 use crate::telemetry::{self, Format};
 
 mod detach;
 mod dry_run;
+mod members;
+mod secret;
 mod status;
 
 /// Where the agent listens for the command line.
@@ -35,7 +40,9 @@ const ENVIRONMENT: u8 = 2;
     after_help = "Examples:
   torline run --source dir:/etc/torline --node node-a --interface eth0
   torline run --source dir:/etc/torline --node node-a --interface eth0 --dry-run
+  torline secret > /etc/torline/secret.yaml
   torline status
+  torline members
   torline status --json | jq '.sessions[] | {peer, state}'"
 )]
 struct Cli {
@@ -49,6 +56,10 @@ enum Command {
     Run(Run),
     /// Show what the agent of this node does.
     Status(Status),
+    /// Show which nodes live, as this one sees them.
+    Members(Status),
+    /// Print a Secret with fresh keys, for `kubectl apply -f -` or a file of the directory.
+    Secret(Secret),
     /// Take the data plane of this node down: programs, links and maps that an agent left behind.
     Detach(Detach),
 }
@@ -125,12 +136,21 @@ struct Status {
     socket: PathBuf,
 }
 
+#[derive(Args, Debug)]
+struct Secret {
+    /// Namespace of the Secret.
+    #[arg(long, value_name = "NAME", default_value = "torline-system")]
+    namespace: String,
+}
+
 /// Parses the arguments of the process and does what they say.
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(arguments) => run(arguments),
         Command::Detach(arguments) => detach::detach(&arguments.pin),
         Command::Status(arguments) => status::show(&arguments.socket, arguments.json),
+        Command::Members(arguments) => members::show(&arguments.socket, arguments.json),
+        Command::Secret(arguments) => secret::show(&arguments.namespace),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -163,6 +183,22 @@ fn run(arguments: Run) -> anyhow::Result<()> {
         return dry_run::print_rehearsal(&runtime.block_on(crate::daemon::rehearse(&settings))?);
     }
     runtime.block_on(crate::daemon::run(settings))
+}
+
+/// What the agent behind a socket answers.
+fn ask<T: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::Result<T> {
+    let body = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(unix_http::get(socket, path))
+        .with_context(|| {
+            format!(
+                "no agent answers on {}; is `torline run` running, with the same --socket?",
+                socket.display()
+            )
+        })?;
+    serde_json::from_slice(&body)
+        .context("the agent's answer is not understood; is it of another version?")
 }
 
 /// Prints; a reader that has seen enough (`| head`) is no error.

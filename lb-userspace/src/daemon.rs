@@ -14,7 +14,7 @@ use anyhow::{Context, anyhow, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::datapath::attach::{AttachChoice, AttachMode, Present, TcOrder};
 use crate::datapath::loader::{self, Options};
@@ -27,6 +27,7 @@ use crate::plan;
 use crate::plan::layout::{Capacity, Layout, Plan};
 use crate::tasks::control::{self, Desired};
 use crate::tasks::datapath::{Datapath, Inputs};
+use crate::tasks::liveness::{self, Members, Prober, States};
 use crate::tasks::neighbor::{self, Neighbor};
 use crate::tasks::report::Report;
 use crate::tasks::sessions::Sessions;
@@ -121,6 +122,7 @@ impl Settings {
         plan::Context {
             node: self.node.clone(),
             interface: self.interface.clone(),
+            ..plan::Context::default()
         }
     }
 
@@ -240,6 +242,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let (desired_out, desired) = watch::channel(Arc::new(Desired::default()));
     let (segment_out, segment) = watch::channel(view.segment);
     let (egress_out, egress) = watch::channel(view.egress);
+    let (states_out, states) = watch::channel(States::new());
+    let (members_out, members) = watch::channel(Members::default());
     let (programmed_out, programmed) = watch::channel(None);
     let (book_out, book) = watch::channel(BTreeMap::new());
     let (stop_sessions, sessions_stop) = oneshot::channel();
@@ -251,7 +255,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         snapshots: snapshots.clone(),
         desired: desired.clone(),
         programmed: programmed.clone(),
-        sessions: book,
+        sessions: book.clone(),
+        members,
         counters: loaded.counters,
         map_bytes: loaded.map_bytes,
     };
@@ -266,7 +271,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     );
     let inputs = Inputs {
         desired: desired.clone(),
-        segment,
+        segment: segment.clone(),
         egress,
     };
 
@@ -275,9 +280,25 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tasks.spawn(control::run(
         settings.context(),
         state,
-        snapshots,
+        snapshots.clone(),
+        states,
         desired_out,
     ));
+    let prober = Prober::new(settings.node.clone(), netlink.clone());
+    let prober_inputs = liveness::Inputs {
+        snapshots,
+        segment,
+        sessions: book,
+    };
+    let prober_outputs = liveness::Outputs {
+        states: states_out,
+        members: members_out,
+    };
+    tasks.spawn_blocking(move || {
+        if let Err(error) = prober.run_here(prober_inputs, &prober_outputs) {
+            error!("other nodes cannot be probed: {error}");
+        }
+    });
     tasks.spawn(source.run(watch, snapshot_out));
     tasks.spawn(Neighbor::new(netlink, settings.interface.clone()).run(
         changes,

@@ -4,5 +4,6 @@ pub mod bgp_socket;
 pub mod clock;
 pub mod kernel_vips;
 pub mod netlink;
+pub mod probe_socket;
 pub mod tcp_md5;
 pub mod unix_http;

@@ -19,4 +19,5 @@ pub mod step;
 
 pub use compute::Context;
 pub use compute::PUBLIC_FLOW_KEY;
+pub use compute::PUBLIC_PEER_KEY;
 pub use compute::compute;

@@ -1,6 +1,8 @@
 //! The long-lived tasks of the agent.
 //!
 //! ```text
+//!  other nodes ◀─probes─▶ liveness ─States─┐
+//!                             ▲            ▼
 //!  DIR ──inotify──▶ source ──Snapshot──▶ control ──Desired──▶ datapath ──▶ maps, programs
 //!       ◀─status.yaml──────────────────────┘          │       ▲      │
 //!                                                     ▼       │      │ Programmed
@@ -23,6 +25,7 @@ pub mod control;
 pub mod datapath;
 pub mod health;
 pub mod heartbeat;
+pub mod liveness;
 pub mod neighbor;
 pub mod report;
 pub mod sessions;

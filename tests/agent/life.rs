@@ -79,10 +79,13 @@ impl Pair {
             agents: Vec::new(),
             _servers: servers,
         };
+        let program = binary()?;
+        // All of them before waiting for one: a node whose agent never ran is taken for gone.
         for node in 0..pair.topology.nodes.len() {
-            let agent = pair.start_agent(node)?;
+            let agent = pair.launch(&program, node)?;
             pair.agents.push(agent);
         }
+        pair.agents.iter_mut().try_for_each(settle)?;
         Ok(pair)
     }
 
@@ -91,25 +94,34 @@ impl Pair {
     }
 
     fn start_build(&self, program: &Path, node: usize) -> Result<Agent> {
-        let node = self.topology.nodes.get(node).context("no such node")?;
-        let mut agent =
-            Agent::start_build(program, node, self.directory.path(), self.topology.dir())?;
-        let four = |status: &harness::agent::Status| {
-            status.in_sync
-                && status.frontends.len() == 2
-                && status
-                    .frontends
-                    .iter()
-                    .all(|frontend| frontend.backends.iter().filter(|b| b.slots > 0).count() == 4)
-        };
-        agent.wait_for("the agent to be in sync", LIMIT, four)?;
+        let mut agent = self.launch(program, node)?;
+        settle(&mut agent)?;
         Ok(agent)
+    }
+
+    fn launch(&self, program: &Path, node: usize) -> Result<Agent> {
+        let node = self.topology.nodes.get(node).context("no such node")?;
+        Agent::start_build(program, node, self.directory.path(), self.topology.dir())
     }
 
     /// The first hop.
     fn first(&self) -> &Netns {
         &self.topology.nodes[0].netns
     }
+}
+
+/// Waits until an agent is in sync and all four pods get connections.
+fn settle(agent: &mut Agent) -> Result<()> {
+    let four = |status: &harness::agent::Status| {
+        status.in_sync
+            && status.frontends.len() == 2
+            && status
+                .frontends
+                .iter()
+                .all(|frontend| frontend.backends.iter().filter(|b| b.slots > 0).count() == 4)
+    };
+    agent.wait_for("the agent to be in sync", LIMIT, four)?;
+    Ok(())
 }
 
 /// A client that sends a datagram every two milliseconds and counts what comes back.

@@ -8,8 +8,12 @@ mod bench;
 mod life;
 
 use std::fs;
+use std::process::Command;
 
-use lb_userspace::model::status::Status;
+use anyhow::{Result, ensure};
+use harness::agent::binary;
+use harness::wait;
+use lb_userspace::model::status::{MembersStatus, Status};
 use nix::sys::signal::Signal;
 
 use crate::bench::{Bench, LIMIT, SERVICE, endpoints, refused};
@@ -135,6 +139,55 @@ fn what_is_missing_is_named() {
     fs::remove_dir_all(bench.source()).unwrap();
     let message = refused(&bench.run(bench.command("eth0").unwrap()).unwrap());
     assert!(message.contains("source"), "{message}");
+}
+
+#[test]
+fn a_secret_with_fresh_keys_is_printed_and_settles_the_warning() {
+    let bench = Bench::new("agent-secret").unwrap();
+    let _agent = bench.start().unwrap();
+    let about_keys = |status: &Status| {
+        let mut findings = status.findings.iter();
+        findings.any(|finding| finding.object == "Secret torline")
+    };
+    bench.wait_for("a warning", about_keys).unwrap();
+
+    let output = Command::new(binary().unwrap())
+        .arg("secret")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    bench.write("secret.yaml", &text).unwrap();
+    let status = bench
+        .wait_for("the warning to go", |status| !about_keys(status))
+        .unwrap();
+    assert_eq!(status.findings, []);
+}
+
+#[test]
+fn members_are_told_and_nobody_is_taken_for_gone_by_a_node_alone() {
+    let bench = Bench::new("agent-members").unwrap();
+    let _agent = bench.start().unwrap();
+    let members = || -> Result<MembersStatus> {
+        let output = Command::new(binary()?)
+            .args(["members", "--json", "--socket"])
+            .arg(bench.socket())
+            .output()?;
+        Ok(serde_json::from_slice(&output.stdout)?)
+    };
+    let status = wait::until("the node to find itself cut off", LIMIT, || {
+        let status = members()?;
+        ensure!(status.cut_off, "{status:?}");
+        Ok(status)
+    })
+    .unwrap();
+    let states: Vec<_> = status
+        .members
+        .iter()
+        .map(|member| (member.name.as_str(), member.state.as_str()))
+        .collect();
+    assert_eq!(states, [("node-a", "live"), ("node-b", "unheard")]);
+    assert_eq!(bench.status().unwrap().nodes[0].state, "unheard");
 }
 
 #[test]

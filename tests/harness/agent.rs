@@ -9,8 +9,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::Signal;
+use lb_userspace::model::status::MembersStatus;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::process::Process;
 use crate::topology::Node;
@@ -82,19 +85,23 @@ impl Agent {
     /// # Errors
     /// When the agent does not answer, or not as agreed.
     pub fn status(&self) -> Result<Status> {
+        self.ask("status")
+    }
+
+    fn ask<T: DeserializeOwned>(&self, verb: &str) -> Result<T> {
         let mut command = Command::new(binary()?);
         let output = command
-            .args(["status", "--json", "--socket"])
+            .args([verb, "--json", "--socket"])
             .arg(&self.socket)
             .output()?;
         if !output.status.success() {
             bail!(
-                "torline status: {}",
+                "torline {verb}: {}",
                 String::from_utf8_lossy(&output.stderr).trim()
             );
         }
         let text = String::from_utf8_lossy(&output.stdout);
-        serde_json::from_str(&text).with_context(|| format!("torline status said {text}"))
+        serde_json::from_str(&text).with_context(|| format!("torline {verb} said {text}"))
     }
 
     /// Waits until the status is as wanted and returns it.
@@ -130,6 +137,22 @@ impl Agent {
         self.wait_for("the agent to be in sync", limit, |status| {
             status.in_sync && status.established() == sessions
         })
+    }
+
+    /// What `torline members --json` says.
+    ///
+    /// # Errors
+    /// When the agent does not answer, or not as agreed.
+    pub fn members(&self) -> Result<MembersStatus> {
+        self.ask("members")
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill(Pid::from_raw(self.id().try_into()?), signal)?)
     }
 
     /// Ends it with SIGTERM.
@@ -237,6 +260,8 @@ pub struct FrontendStatus {
 pub struct BackendStatus {
     /// Pod address.
     pub address: IpAddr,
+    /// Node the pod runs on.
+    pub node: String,
     /// Slots that name it first.
     pub slots: u32,
 }

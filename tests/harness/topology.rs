@@ -237,6 +237,37 @@ impl Topology {
         self.tor.run(["nft", &rules]).map(drop)
     }
 
+    /// Drops all frames from each of two nodes to the other, but those for everybody.
+    ///
+    /// # Errors
+    /// When nftables cannot do it.
+    pub fn cut_between(&self, one: &Node, other: &Node) -> Result<()> {
+        let chain = |from: &Node, to: &Node| {
+            let mac = to.netns.run(["cat", "/sys/class/net/eth0/address"])?;
+            anyhow::Ok(format!(
+                "chain {port} {{ type filter hook ingress device {port} priority 0; ether daddr {mac} drop; }}",
+                port = from.name,
+                mac = mac.trim(),
+            ))
+        };
+        let rules = format!(
+            "table netdev between {{ {} \n {} \n }}",
+            chain(one, other)?,
+            chain(other, one)?
+        );
+        self.tor.run(["nft", &rules]).map(drop)
+    }
+
+    /// Undoes [`Self::cut_between`].
+    ///
+    /// # Errors
+    /// When no two nodes are cut off from each other.
+    pub fn reconnect_between(&self) -> Result<()> {
+        self.tor
+            .run(["nft", "delete", "table", "netdev", "between"])
+            .map(drop)
+    }
+
     /// Undoes [`Self::cut_off`].
     ///
     /// # Errors

@@ -81,17 +81,27 @@ pub(crate) fn web(addresses: [IpAddr; 2]) -> Vec<Service> {
 /// Starts the services and waits until both nodes serve them and the router knows; nothing where tests
 /// cannot run.
 pub(crate) fn running(services: Vec<Service>, announced: &[IpAddr]) -> Option<Running> {
+    running_on(2, services, announced)
+}
+
+/// [`running`] with another number of nodes.
+pub(crate) fn running_on(
+    nodes: u8,
+    services: Vec<Service>,
+    announced: &[IpAddr],
+) -> Option<Running> {
     if !machine::can_test() {
         return None;
     }
     let lab = netns::next_lab();
-    let mut cluster = Cluster::start(&lab, Shape { nodes: 2, pods: 2 }, services).unwrap();
+    let mut cluster = Cluster::start(&lab, Shape { nodes, pods: 2 }, services).unwrap();
     let pods = cluster.topology.pods();
     let serve = |pod: &Pod| EchoServer::start(&pod.netns, &pod.name, &TARGETS);
     let servers = pods.map(serve).collect::<Result<_, _>>().unwrap();
     cluster.wait_ready().unwrap();
     for vip in announced {
-        cluster.wait_route(*vip, &[0, 1], SETTLE).unwrap();
+        let all: Vec<_> = (0..usize::from(nodes)).collect();
+        cluster.wait_route(*vip, &all, SETTLE).unwrap();
     }
     Some(Running {
         cluster,

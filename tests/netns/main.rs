@@ -9,6 +9,7 @@ mod bystander;
 mod echo;
 mod fixture;
 mod laboratory;
+mod liveness;
 mod neighbor;
 mod readme;
 mod route;

@@ -47,6 +47,9 @@ fn the_maps_of_the_object_are_those_of_the_contract() {
         (map::BACKENDS, array::<Backend>(BPF_MAP_TYPE_ARRAY, 0)),
         (map::NODES, array::<Node>(BPF_MAP_TYPE_ARRAY, 0)),
         (map::PEER_MACS, hash::<MacKey, u32>()),
+        (map::PEER_ADDRS, hash::<AddrWords, u32>()),
+        (map::BACKEND_INDEX4, hash::<BackendKey4, u32>()),
+        (map::BACKEND_INDEX6, hash::<BackendKey6, u32>()),
         (map::VIPS4, hash::<Be32, Vip>()),
         (map::VIPS6, hash::<AddrWords, Vip>()),
         (
@@ -61,6 +64,23 @@ fn the_maps_of_the_object_are_those_of_the_contract() {
         (map::ESTABLISHED6, hash::<FlowKey6, Flow>()),
         (map::UDP4, hash::<FlowKey4, Flow>()),
         (map::UDP6, hash::<FlowKey6, Flow>()),
+        (
+            map::EXCEPTIONS4,
+            of::<FlowKey4, Exception>(BPF_MAP_TYPE_LRU_HASH, 0),
+        ),
+        (
+            map::EXCEPTIONS6,
+            of::<FlowKey6, Exception>(BPF_MAP_TYPE_LRU_HASH, 0),
+        ),
+        (map::EVENTS, of::<(), ()>(BPF_MAP_TYPE_RINGBUF, 0)),
+        (map::EVENT_DUE, array::<u64>(BPF_MAP_TYPE_PERCPU_ARRAY, 0)),
+        (map::TOUR, array::<Tour>(BPF_MAP_TYPE_PERCPU_ARRAY, 0)),
+        (map::OUTCOMES, array::<u64>(BPF_MAP_TYPE_PERCPU_ARRAY, 0)),
+        (map::PROGRAMS, array::<u32>(BPF_MAP_TYPE_PROG_ARRAY, 0)),
+        (
+            map::PROGRAMS_LINEAR,
+            array::<u32>(BPF_MAP_TYPE_PROG_ARRAY, 0),
+        ),
         (
             map::FRONTEND_STATS,
             array::<FrontendStats>(BPF_MAP_TYPE_PERCPU_ARRAY, 0),

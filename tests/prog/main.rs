@@ -12,6 +12,7 @@ mod flood;
 mod header;
 mod load;
 mod neighbor;
+mod probe;
 mod random;
 mod refuse;
 mod service;

@@ -37,6 +37,11 @@ fn an_arp_request_is_answered_be_it_broadcast_unicast_or_a_probe() {
     }
 }
 
+/// A request for the VIP that is answered.
+pub(crate) fn arp_request() -> Vec<u8> {
+    arp(Mac::BROADCAST, 1, (ROUTER, [192, 0, 2, 1]), (NOBODY, VIP))
+}
+
 #[test]
 fn other_arp_passes_bit_for_bit() {
     let world = World::new(0);
@@ -80,6 +85,12 @@ fn solicitation(target: &str, options: &[u8]) -> Vec<u8> {
     message.extend(target.octets());
     message.extend(options);
     message
+}
+
+/// A solicitation for the VIP that is answered.
+pub(crate) fn solicitation_from_router() -> Vec<u8> {
+    let message = solicitation(VIP6, &SOURCE_OPTION);
+    icmp6((GROUP_MAC, ROUTER), "fe80::1", GROUP, message)
 }
 
 fn advertisement(target: &str, flags: u8) -> Vec<u8> {

@@ -30,6 +30,7 @@ pub(crate) const POD_PORT: u16 = 8080;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Family {
     pub(crate) client: IpAddr,
+    pub(crate) node: IpAddr,
     pub(crate) vip: IpAddr,
     pub(crate) pod: IpAddr,
 }
@@ -38,11 +39,13 @@ pub(crate) fn families() -> [Family; 2] {
     [
         Family {
             client: "198.51.100.7".parse().unwrap(),
+            node: "192.0.2.11".parse().unwrap(),
             vip: "203.0.113.10".parse().unwrap(),
             pod: "10.1.0.5".parse().unwrap(),
         },
         Family {
             client: "2001:db8:c::7".parse().unwrap(),
+            node: "2001:db8:2::11".parse().unwrap(),
             vip: "2001:db8:f::10".parse().unwrap(),
             pod: "fd00:1::5".parse().unwrap(),
         },
@@ -84,16 +87,22 @@ impl World {
         // The clocks differ; a time far ahead of the first reply is all that the decision needs.
         world.memory.clock.set(1_000_000_000_000);
         let (node, peer) = (mac_key(NODE), mac_key(PEER));
+        let [own4, own6] = families().map(|family| words(family.node));
+        let [tunnel4, ..] = own4;
         let config = Config {
             flow_key: [1, 2, 3, 4],
             peer_filter: peer_filter_bit(peer.head, peer.tail),
+            peer_key: PEER_KEY,
+            // Of an agent that never falls silent.
+            heartbeat: u64::MAX,
             flags,
             mac_head: node.head,
             mac_tail: node.tail,
+            tunnel4,
+            tunnel6: own6,
             ..Config::default()
         };
-        world.set(map::CONFIG, 0, config);
-        world.memory.config = config;
+        world.set_config(config);
         world.insert(map::PEER_MACS, peer, 1u32);
         world.memory.peers.insert(peer, 1);
         let [b0, b1, b2, b3, b4, b5] = PEER.0;
@@ -120,6 +129,11 @@ impl World {
             }
         }
         world
+    }
+
+    pub(crate) fn set_config(&mut self, config: Config) {
+        self.set(map::CONFIG, 0, config);
+        self.memory.config = config;
     }
 
     fn add_vip(&mut self, address: IpAddr) {
@@ -410,6 +424,9 @@ pub(crate) fn words(address: IpAddr) -> [Be32; 4] {
         IpAddr::V6(address) => words6(address),
     }
 }
+
+/// Key of the tags on probes.
+pub(crate) const PEER_KEY: [u64; 2] = [5, 6];
 
 /// Flags of a node that resets what nobody serves.
 pub(crate) const REJECT: u32 = config_flags::REJECT_UNSERVED;

@@ -1,7 +1,9 @@
 //! ARP and neighbour discovery for the VIPs that this node answers for.
+//!
+//! It does so as long as its agent lives, or has not been away for too long.
 
 use crate::addr::{Be16, Be32};
-use crate::decide::{FamilyTables, Packet, Reply, ReplyKind, Tables, Verdict, own_mac};
+use crate::decide::{FamilyTables, Packet, Reply, ReplyKind, Tables, Verdict, is_fenced, own_mac};
 use crate::family::{V4, V6, Version};
 use crate::frame::Frame;
 use crate::maps::{Config, MacKey, vip_flags};
@@ -36,15 +38,17 @@ pub(super) fn answer_arp<F: Frame + ?Sized, T: Tables>(
         return Verdict::Pass;
     }
     match FamilyTables::<V4>::vip(tables, &request.target_address) {
-        Some(vip) if vip.flags & vip_flags::ANSWER_NEIGHBORS != 0 => Verdict::Reply(Reply {
-            destination: ethernet.source,
-            source: mac,
-            network: ethernet.payload,
-            version: Version::V4,
-            transport: 0,
-            kind: ReplyKind::Arp,
-            segment: TcpHeader::default(),
-        }),
+        Some(vip) if vip.flags & vip_flags::ANSWER_NEIGHBORS != 0 && !is_fenced(config, tables) => {
+            Verdict::Reply(Reply {
+                destination: ethernet.source,
+                source: mac,
+                network: ethernet.payload,
+                version: Version::V4,
+                transport: 0,
+                kind: ReplyKind::Arp,
+                segment: TcpHeader::default(),
+            })
+        }
         _ => Verdict::Pass,
     }
 }
@@ -62,7 +66,7 @@ impl<F: Frame + ?Sized, T: Tables> Packet<'_, F, T, V6> {
             return None;
         }
         let vip = FamilyTables::<V6>::vip(self.tables, &target)?;
-        if vip.flags & vip_flags::ANSWER_NEIGHBORS == 0 {
+        if vip.flags & vip_flags::ANSWER_NEIGHBORS == 0 || is_fenced(self.config, self.tables) {
             return None;
         }
         let probe = self.header.source == ipv6::UNSPECIFIED;

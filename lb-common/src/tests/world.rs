@@ -64,6 +64,8 @@ pub(super) fn tables(flags: u32) -> MemoryTables {
         config: Config {
             flow_key: [1, 2, 3, 4],
             peer_filter: peer_filter_bit(peer.head, peer.tail),
+            // Of an agent that never falls silent.
+            heartbeat: u64::MAX,
             flags,
             mac_head: node.head,
             mac_tail: node.tail,

@@ -116,10 +116,17 @@ pub fn answer<F: FrameMut + ?Sized>(
     window.set_be32::<0>(Be32::new(0x6000_0000));
     window.set_be16::<4>(Be16::new(length as u16));
     window.set_octet::<6>(protocol);
-    let source = window.words::<8, 12, 16, 20>();
+    drop(window);
+    sum_addresses(frame, offset)
+}
+
+/// The sum of both addresses.
+#[inline(always)]
+pub fn sum_addresses<F: Frame + ?Sized>(frame: &F, offset: usize) -> Option<Sum> {
+    let window = frame.window::<LENGTH>(offset)?;
     Some(
         Sum::ZERO
-            .add_words(source)
+            .add_words(window.words::<8, 12, 16, 20>())
             .add_words(window.words::<24, 28, 32, 36>()),
     )
 }

@@ -1,8 +1,10 @@
 //! UDP, RFC 768.
 
 use crate::addr::Be16;
-use crate::checksum::Difference;
+use crate::checksum::{Difference, Sum};
 use crate::frame::{Frame, FrameMut, Window, WindowMut};
+use crate::probe;
+use crate::wire::{protocol, split};
 
 /// Octets of a header.
 pub const LENGTH: usize = 8;
@@ -49,5 +51,57 @@ pub fn translate<F: FrameMut + ?Sized, const AT: usize>(
         let none = checksum == Be16::new(0);
         window.set_be16::<6>(if none { Be16::new(0xffff) } else { checksum });
     }
+    Some(())
+}
+
+/// Makes a datagram that carries a probe go back whence it came, with these words in it. Without the sum of
+/// the addresses, which IPv4 does not need, it goes without a checksum.
+#[inline(always)]
+pub fn answer_probe<F: FrameMut + ?Sized>(
+    frame: &mut F,
+    offset: usize,
+    words: [u64; 5],
+    addresses: Option<Sum>,
+) -> Option<()> {
+    const OCTETS: usize = LENGTH + probe::LEN;
+    let mut window = frame.window_mut::<OCTETS>(offset)?;
+    let (source, destination) = (window.be16::<0>(), window.be16::<2>());
+    window.set_be16::<0>(destination);
+    window.set_be16::<2>(source);
+    let [a, b, c, d, e] = words.map(split);
+    window.set_be32::<8>(a.0);
+    window.set_be32::<12>(a.1);
+    window.set_be32::<16>(b.0);
+    window.set_be32::<20>(b.1);
+    window.set_be32::<24>(c.0);
+    window.set_be32::<28>(c.1);
+    window.set_be32::<32>(d.0);
+    window.set_be32::<36>(d.1);
+    window.set_be32::<40>(e.0);
+    window.set_be32::<44>(e.1);
+    // From scratch: of a packet that a virtual interface brought, the checksum may not have been finished.
+    let checksum = match addresses {
+        None => Be16::new(0),
+        Some(addresses) => {
+            let length = Be16::new(OCTETS as u16);
+            let header = addresses
+                .add16(Be16::new(u16::from(protocol::UDP)))
+                .add16(length)
+                .add16(source)
+                .add16(destination)
+                .add16(length);
+            let sum = [a, b, c, d, e]
+                .into_iter()
+                .fold(header, |sum, (high, low)| sum.add32(high).add32(low))
+                .finish();
+            // RFC 8200 §8.1: zero would say that there is none.
+            if sum == Be16::new(0) {
+                Be16::new(0xffff)
+            } else {
+                sum
+            }
+        }
+    };
+    window.set_be16::<6>(checksum);
     Some(())
 }

@@ -3,30 +3,17 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use anyhow::Context;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
-use super::print;
+use super::{ask, print};
 use crate::model::status::{
     FindingStatus, FrontendStatus, NodeStatus, ServiceStatus, SessionReport, Status,
 };
-use crate::net::unix_http;
 
 /// Prints the agent's status, for people or as one line of JSON.
 pub(super) fn show(socket: &Path, json: bool) -> anyhow::Result<()> {
-    let body = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(unix_http::get(socket, "/v1/status"))
-        .with_context(|| {
-            format!(
-                "no agent answers on {}; is `torline run` running, with the same --socket?",
-                socket.display()
-            )
-        })?;
-    let status: Status = serde_json::from_slice(&body)
-        .context("the agent's answer is not understood; is it of another version?")?;
+    let status: Status = ask(socket, "/v1/status")?;
     print(&if json {
         serde_json::to_string(&status)? + "\n"
     } else {
@@ -192,10 +179,11 @@ fn session_note(session: &SessionReport) -> String {
 }
 
 fn nodes(nodes: &[NodeStatus]) -> Table {
-    let mut table = table(["NODE", "REACHED BY", "MAC", "ADDRESSES"]);
+    let mut table = table(["NODE", "STATE", "REACHED BY", "MAC", "ADDRESSES"]);
     for node in nodes {
         table.add_row([
             node.name.clone(),
+            or_dash(&node.state),
             node.mode.clone(),
             or_dash(node.mac.as_deref().unwrap_or_default()),
             or_dash(&join(&node.addresses)),
@@ -219,7 +207,7 @@ fn findings(findings: &[FindingStatus]) -> Table {
 
 /// A table without lines, two spaces between columns. Long cells are not wrapped: the terminal does it,
 /// and `grep` finds whole rows.
-fn table<const N: usize>(header: [&str; N]) -> Table {
+pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table
         .load_style(NOTHING)
@@ -239,12 +227,12 @@ fn right_aligned<const N: usize>(table: &mut Table, columns: [usize; N]) {
     }
 }
 
-fn join(items: &[impl ToString]) -> String {
+pub(super) fn join(items: &[impl ToString]) -> String {
     let items: Vec<_> = items.iter().map(ToString::to_string).collect();
     items.join(" ")
 }
 
-fn or_dash(text: &str) -> String {
+pub(super) fn or_dash(text: &str) -> String {
     if text.is_empty() { "-" } else { text }.to_owned()
 }
 

@@ -32,8 +32,12 @@ pub struct DataplaneIntent {
     pub is_partial: bool,
     /// Name of this node; backends on it are local.
     pub node: String,
+    /// Its own `InternalIP` addresses.
+    pub addresses: Vec<IpAddr>,
     /// Key of the flow hash.
     pub flow_key: [u8; 32],
+    /// Key that authenticates nodes to each other.
+    pub peer_key: [u8; 32],
     /// (VIP, port, protocol) and the backends behind it.
     pub frontends: BTreeMap<FrontendName, FrontendIntent>,
     /// Every allocated address that this node may receive packets for.
@@ -104,6 +108,8 @@ pub struct PeerNode {
     pub addresses: Vec<IpAddr>,
     /// Its MAC, where the Node object says it.
     pub mac: Option<Mac>,
+    /// Its program answers no more.
+    pub is_gone: bool,
 }
 
 /// A BGP session and what goes over it.

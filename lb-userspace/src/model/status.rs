@@ -144,6 +144,9 @@ pub struct NodeStatus {
     pub name: String,
     /// How it is reached: `l2` or `unreachable`.
     pub mode: String,
+    /// Whether it lives: `live`, `agent_away`, `gone`, or `unheard` while nothing is known.
+    #[serde(default)]
+    pub state: String,
     /// MAC of its compute port, once known.
     pub mac: Option<String>,
     /// Its addresses.
@@ -170,4 +173,38 @@ pub struct SlotUse {
     pub used: u32,
     /// All slots.
     pub total: u32,
+}
+
+/// The nodes as the agent of one of them sees them: the JSON of `GET /v1/members`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct MembersStatus {
+    /// Name of the node that sees them so.
+    pub node: String,
+    /// Most others vanished while the router is silent: this node changes nothing.
+    pub cut_off: bool,
+    /// Milliseconds since the router was heard; it is asked for only while other nodes are silent.
+    pub router_heard_ms: Option<u64>,
+    /// The longest by which a probe went out late, in milliseconds.
+    pub lateness_ms: u64,
+    /// All nodes by name, that one too.
+    pub members: Vec<MemberStatus>,
+}
+
+/// A node.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Name.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// `live`, `agent_away`, `gone`, or `unheard` while nothing is known.
+    pub state: String,
+    /// Age of its agent's heartbeat in milliseconds when it was heard last.
+    pub heartbeat_age_ms: Option<u64>,
+    /// Milliseconds since it was heard.
+    pub heard_ms: Option<u64>,
+    /// The address from which it was heard.
+    pub heard_from: Option<IpAddr>,
+    /// Version of its agent, where it is known: of one's own.
+    pub version: Option<String>,
 }

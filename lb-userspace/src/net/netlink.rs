@@ -14,13 +14,16 @@ use lb_common::addr::Mac;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, LinkXdp};
-use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
 };
-use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::sys::SocketAddr;
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
+
+mod neighbor;
+
+pub use neighbor::Confirmation;
 
 /// Why the kernel's view of the network could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -155,48 +158,13 @@ impl Netlink {
         Ok(addresses)
     }
 
-    /// Neighbours of an interface whose MAC is known.
-    ///
-    /// # Errors
-    /// The kernel did not answer.
-    pub async fn neighbors(&self, index: u32) -> Result<BTreeMap<IpAddr, Mac>, NetlinkError> {
-        self.handle
-            .neighbours()
-            .get()
-            .execute()
-            .try_filter_map(|message| async move {
-                Ok(Some(message)
-                    .filter(|message| message.header.ifindex == index)
-                    .as_ref()
-                    .and_then(neighbor))
-            })
-            .try_collect()
-            .await
-            .map_err(|source| NetlinkError::Request {
-                action: "read neighbours",
-                source,
-            })
-    }
-
     /// Interfaces that carry a default route, name by index.
     ///
     /// # Errors
     /// The kernel did not answer.
     pub async fn default_route_interfaces(&self) -> Result<BTreeMap<u32, String>, NetlinkError> {
-        let failed = |source| NetlinkError::Request {
-            action: "read routes",
-            source,
-        };
-        let mut indices = BTreeSet::new();
-        for request in [
-            RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
-            RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
-        ] {
-            let mut routes = std::pin::pin!(self.handle.route().get(request).execute());
-            while let Some(route) = routes.try_next().await.map_err(failed)? {
-                indices.extend(default_route(&route));
-            }
-        }
+        let routes = self.routes().await?;
+        let indices: BTreeSet<u32> = routes.iter().flat_map(default_route).collect();
         let mut names = BTreeMap::new();
         for index in indices {
             let mut links = self.handle.link().get().match_index(index).execute();
@@ -208,23 +176,33 @@ impl Netlink {
         Ok(names)
     }
 
-    /// Asks the kernel to resolve an address on an interface, or to confirm what it knows.
+    async fn routes(&self) -> Result<Vec<RouteMessage>, NetlinkError> {
+        let mut routes = Vec::new();
+        for request in [
+            RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
+            RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
+        ] {
+            let all = self.handle.route().get(request).execute();
+            routes.extend(all.try_collect::<Vec<_>>().await.map_err(|source| {
+                NetlinkError::Request {
+                    action: "read routes",
+                    source,
+                }
+            })?);
+        }
+        Ok(routes)
+    }
+
+    /// Gateways of the default routes over an interface.
     ///
     /// # Errors
-    /// The interface is down or gone.
-    pub async fn resolve(&self, index: u32, addr: IpAddr) -> Result<(), NetlinkError> {
-        self.handle
-            .neighbours()
-            .add(index, addr)
-            .state(NeighbourState::None)
-            .flags(NeighbourFlags::Use)
-            .replace()
-            .execute()
-            .await
-            .map_err(|source| NetlinkError::Request {
-                action: "resolve a neighbour",
-                source,
-            })
+    /// The kernel did not answer.
+    pub async fn gateways(&self, index: u32) -> Result<BTreeSet<IpAddr>, NetlinkError> {
+        let mut gateways = BTreeSet::new();
+        for route in self.routes().await? {
+            gateways.extend(gateways_of(&route, index));
+        }
+        Ok(gateways)
     }
 }
 
@@ -292,30 +270,34 @@ fn address(message: &AddressMessage) -> Option<IpNet> {
     IpNet::new(addr, message.header.prefix_len).ok()
 }
 
-fn neighbor(message: &NeighbourMessage) -> Option<(IpAddr, Mac)> {
-    match message.header.state {
-        NeighbourState::Reachable
-        | NeighbourState::Stale
-        | NeighbourState::Delay
-        | NeighbourState::Probe
-        | NeighbourState::Permanent => {}
-        _ => return None,
+/// The gateways of a route over an interface.
+fn gateways_of(message: &RouteMessage, index: u32) -> Vec<IpAddr> {
+    fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+        attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Gateway(RouteAddress::Inet(addr))
+            | RouteAttribute::Via(RouteVia::Inet(addr)) => Some(IpAddr::V4(*addr)),
+            RouteAttribute::Gateway(RouteAddress::Inet6(addr))
+            | RouteAttribute::Via(RouteVia::Inet6(addr)) => Some(IpAddr::V6(*addr)),
+            _ => None,
+        })
     }
-    let mut addr = None;
-    let mut lladdr = None;
-    for attribute in &message.attributes {
-        match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => {
-                addr = Some(IpAddr::V4(*v4));
-            }
-            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => {
-                addr = Some(IpAddr::V6(*v6));
-            }
-            NeighbourAttribute::LinkLayerAddress(octets) => lladdr = mac(octets),
-            _ => {}
-        }
+    if message.header.destination_prefix_length != 0 || message.header.kind != RouteType::Unicast {
+        return Vec::new();
     }
-    Some((addr?, lladdr?))
+    let attributes = &message.attributes;
+    let is_here = attributes.contains(&RouteAttribute::Oif(index));
+    let hops = attributes.iter().flat_map(|attribute| match attribute {
+        RouteAttribute::MultiPath(hops) => hops.as_slice(),
+        _ => &[],
+    });
+    gateway(attributes)
+        .filter(|_| is_here)
+        .into_iter()
+        .chain(
+            hops.filter(|hop| hop.interface_index == index)
+                .filter_map(|hop| gateway(&hop.attributes)),
+        )
+        .collect()
 }
 
 /// Interfaces of a default route: one, or those of its next hops.
@@ -345,22 +327,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_neighbour_counts_once_its_mac_is_known() {
-        let mut message = NeighbourMessage::default();
+    fn only_a_default_route_over_the_port_has_gateways_on_it() {
+        let mut message = RouteMessage::default();
+        message.header.kind = RouteType::Unicast;
         message.attributes = vec![
-            NeighbourAttribute::Destination(NeighbourAddress::Inet([192, 0, 2, 1].into())),
-            NeighbourAttribute::LinkLayerAddress(vec![2, 0, 0, 0, 0, 1]),
+            RouteAttribute::Gateway(RouteAddress::Inet([192, 0, 2, 1].into())),
+            RouteAttribute::Oif(3),
         ];
-        for (state, counts) in [
-            (NeighbourState::Incomplete, false),
-            (NeighbourState::Failed, false),
-            (NeighbourState::Reachable, true),
-            (NeighbourState::Stale, true),
-            (NeighbourState::Permanent, true),
-        ] {
-            message.header.state = state;
-            assert_eq!(neighbor(&message).is_some(), counts, "{state:?}");
-        }
+        assert_eq!(gateways_of(&message, 3), [IpAddr::from([192, 0, 2, 1])]);
+        assert!(gateways_of(&message, 4).is_empty());
+        message.header.destination_prefix_length = 24;
+        assert!(gateways_of(&message, 3).is_empty());
     }
 
     #[test]

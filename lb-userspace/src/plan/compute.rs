@@ -1,6 +1,8 @@
 //! From what the cluster says to what this node is to do.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::allocate::Assignment;
 use super::allocate::allocate;
@@ -29,6 +31,9 @@ use crate::model::name::ObjectName;
 /// Key of the flow hash of a cluster that has none of its own.
 pub const PUBLIC_FLOW_KEY: [u8; 32] = *b"torline public default flow key.";
 
+/// Key between the nodes of a cluster that has none of its own.
+pub const PUBLIC_PEER_KEY: [u8; 32] = *b"torline public default peer key.";
+
 /// What the cluster does not say: who asks.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Context {
@@ -36,6 +41,8 @@ pub struct Context {
     pub node: String,
     /// Name of its compute port.
     pub interface: String,
+    /// Other nodes whose program answers no more.
+    pub gone: BTreeSet<String>,
 }
 
 /// Computes what this node is to do.
@@ -51,7 +58,7 @@ pub fn compute(cluster: &Cluster, context: &Context) -> Intent {
         context,
         nodes: Nodes::new(cluster, &context.node),
         speaker: Speaker::new(cluster, &context.node, node.unwrap_or(&unknown)),
-        election: Election::new(cluster, &context.interface),
+        election: Election::new(cluster, &context.interface, &context.gone),
         dataplane: dataplane(cluster, context),
         findings: allocation.findings,
     };
@@ -89,8 +96,8 @@ impl<'a> Composer<'a> {
         if self.cluster.keys.is_none() {
             self.report(
                 "Secret torline",
-                "there is none: flows are hashed with a public key, so anybody can aim at one backend; \
-                 make one with 32 bytes each in flow-key and peer-key",
+                "there is none: flows are hashed with a public key, so anybody can aim at one backend, and nodes \
+                 trust each other by a public key, so anybody can pass for one; create one with `torline secret`",
             );
         }
         if !node_exists {
@@ -119,6 +126,7 @@ impl<'a> Composer<'a> {
         };
         let cluster = self.cluster;
         let endpoints = cluster.endpoints.get(name).map_or(&[][..], Vec::as_slice);
+        let endpoints = &*self.silence(endpoints);
         self.add_frontends(name, service, endpoints, &mut state);
 
         let nodes = &self.nodes;
@@ -151,11 +159,31 @@ impl<'a> Composer<'a> {
         state
     }
 
+    /// The endpoints, of which those on nodes that are gone neither are ready nor serve.
+    fn silence(&self, endpoints: &'a [Endpoint]) -> Cow<'a, [Endpoint]> {
+        let gone = &self.context.gone;
+        let is_lost = |endpoint: &Endpoint, node: Option<&str>| {
+            (endpoint.ready || endpoint.serving) && node.is_some_and(|node| gone.contains(node))
+        };
+        if gone.is_empty() || !endpoints.iter().any(|e| is_lost(e, self.nodes.of(e))) {
+            return Cow::Borrowed(endpoints);
+        }
+        let silenced = endpoints.iter().map(|endpoint| {
+            let mut copy = endpoint.clone();
+            if is_lost(endpoint, self.nodes.of(endpoint)) {
+                copy.ready = false;
+                copy.serving = false;
+            }
+            copy
+        });
+        Cow::Owned(silenced.collect())
+    }
+
     fn add_frontends(
         &mut self,
-        name: &'a ObjectName,
-        service: &'a Service,
-        endpoints: &'a [Endpoint],
+        name: &ObjectName,
+        service: &Service,
+        endpoints: &[Endpoint],
         state: &mut ServiceState,
     ) {
         let behind = Behind::new(name, service, endpoints, &self.nodes, &mut self.findings);
@@ -237,13 +265,16 @@ fn dataplane(cluster: &Cluster, context: &Context) -> DataplaneIntent {
         .nodes
         .iter()
         .filter(|(name, _)| **name != context.node);
+    let keys = cluster.keys.as_ref();
     DataplaneIntent {
         is_partial: cluster.is_partial,
         node: context.node.clone(),
-        flow_key: cluster
-            .keys
-            .as_ref()
-            .map_or(PUBLIC_FLOW_KEY, |keys| keys.flow_key),
+        addresses: cluster
+            .nodes
+            .get(&context.node)
+            .map_or_else(Vec::new, |node| node.addresses.clone()),
+        flow_key: keys.map_or(PUBLIC_FLOW_KEY, |keys| keys.flow_key),
+        peer_key: keys.map_or(PUBLIC_PEER_KEY, |keys| keys.peer_key),
         frontends: BTreeMap::new(),
         vips: BTreeMap::new(),
         nodes: others
@@ -254,6 +285,7 @@ fn dataplane(cluster: &Cluster, context: &Context) -> DataplaneIntent {
                     PeerNode {
                         addresses,
                         mac: node.mac,
+                        is_gone: context.gone.contains(name),
                     },
                 )
             })

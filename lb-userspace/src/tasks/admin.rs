@@ -8,13 +8,14 @@ use axum::{Json, Router};
 use tracing::error;
 
 use super::report::Report;
-use crate::model::status::Status;
+use crate::model::status::{MembersStatus, Status};
 use crate::net::unix_http::Listener;
 
 /// Serves until dropped.
 pub async fn run(listener: Listener, report: Arc<Report>) {
     let router = Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/members", get(members))
         .with_state(report);
     if let Err(error) = axum::serve(listener, router).await {
         error!("admin API: {error}");
@@ -23,4 +24,8 @@ pub async fn run(listener: Listener, report: Arc<Report>) {
 
 async fn status(State(report): State<Arc<Report>>) -> Json<Status> {
     Json(tokio::task::block_in_place(|| report.status()))
+}
+
+async fn members(State(report): State<Arc<Report>>) -> Json<MembersStatus> {
+    Json(report.members())
 }

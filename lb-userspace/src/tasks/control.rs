@@ -1,20 +1,24 @@
 //! Turns what the source says into what this node is to do.
 //!
-//! Findings are logged once, when they appear and when they are settled. The live node with the lowest
+//! Computes anew when the source changes and when a node goes or comes back. Findings are logged once, when they appear and when they are settled. The live node with the lowest
 //! name keeps what an API server would keep for a directory: which Service has which address.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::block_in_place;
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use super::liveness::{self, States};
 use super::source::Snapshot;
 use crate::k8s::state::{ServiceRecord, State, StateFile};
 use crate::model::cluster::Cluster;
 use crate::model::intent::{Finding, Intent, ServiceState};
 use crate::plan;
+use crate::proto::liveness::{GRACE, INTERVAL, State as Liveness};
 use crate::telemetry::chain;
 
 /// What this node is to do.
@@ -46,15 +50,29 @@ impl Desired {
     }
 }
 
-/// Runs until the source ends.
+/// How long the first computation waits for all other nodes to be heard: so that an agent which starts while
+/// a node is dead does not put it back into its tables.
+const FIRST_WORDS: Duration = GRACE.saturating_add(INTERVAL.saturating_mul(2));
+
+/// Runs until an input ends.
 pub async fn run(
     context: plan::Context,
     state: StateFile,
     mut snapshots: watch::Receiver<Snapshot>,
+    mut states: watch::Receiver<States>,
     output: watch::Sender<Arc<Desired>>,
 ) {
-    while snapshots.changed().await.is_ok() {
+    if snapshots.changed().await.is_err() {
+        return;
+    }
+    hear_others(&context.node, &snapshots, &mut states).await;
+    loop {
         let snapshot = snapshots.borrow_and_update().clone();
+        let known = states.borrow_and_update().clone();
+        let context = plan::Context {
+            gone: liveness::gone(&known),
+            ..context.clone()
+        };
         let desired = block_in_place(|| Desired::of(&snapshot, &context));
         log_findings(&output.borrow().findings, &desired.findings);
         debug!(
@@ -64,13 +82,40 @@ pub async fn run(
             sessions = desired.intent.sessions.len(),
             "intent"
         );
-        if is_writer(&snapshot.cluster, &context.node)
-            && let Err(error) = block_in_place(|| state.write(&to_keep(&desired.intent)))
-        {
+        let writes = is_writer(&snapshot.cluster, &context.node, &known);
+        if writes && let Err(error) = block_in_place(|| state.write(&to_keep(&desired.intent))) {
             warn!("{}", chain(&error));
         }
         output.send_replace(Arc::new(desired));
+        let matters = |states: &States| {
+            liveness::gone(states) != context.gone
+                || is_writer(&snapshot.cluster, &context.node, states) != writes
+        };
+        tokio::select! {
+            changed = snapshots.changed() => if changed.is_err() { return },
+            changed = states.wait_for(matters) => if changed.is_err() { return },
+        }
     }
+}
+
+/// Waits until something is known of every other node, or for as long as that can take.
+async fn hear_others(
+    node: &str,
+    snapshots: &watch::Receiver<Snapshot>,
+    states: &mut watch::Receiver<States>,
+) {
+    let nodes = snapshots.borrow().cluster.nodes.clone();
+    let others: Vec<_> = nodes
+        .iter()
+        .filter(|(name, other)| *name != node && !other.addresses.is_empty())
+        .map(|(name, _)| name)
+        .collect();
+    let all = states.wait_for(|states| {
+        let mut of_others = others.iter().map(|name| states.get(*name));
+        of_others.all(|state| state.is_some_and(|state| *state != Liveness::Unheard))
+    });
+    // Either is fine: nobody is waited for any longer.
+    let _ = timeout(FIRST_WORDS, all).await;
 }
 
 fn log_findings(before: &BTreeSet<Finding>, after: &BTreeSet<Finding>) {
@@ -97,13 +142,17 @@ fn to_keep(intent: &Intent) -> State {
     }
 }
 
-/// Whether this node is the ready one with the lowest name. Where none is known to be ready, this node
-/// is the only one that can tell it runs.
-fn is_writer(cluster: &Cluster, node: &str) -> bool {
+/// Whether this node is the ready one with the lowest name, of those whose agent lives. Where none is known to
+/// be ready, this node is the only one that can tell it runs.
+fn is_writer(cluster: &Cluster, node: &str, states: &States) -> bool {
+    let is_away = |name: &String| {
+        let state = states.get(name);
+        state.is_some_and(|state| matches!(state, Liveness::Gone | Liveness::AgentAway))
+    };
     cluster
         .nodes
         .iter()
-        .find(|(_, candidate)| candidate.ready)
+        .find(|(name, candidate)| candidate.ready && !is_away(name))
         .is_none_or(|(lowest, _)| lowest == node)
 }
 
@@ -119,7 +168,8 @@ mod tests {
             ..Node::default()
         };
         let mut cluster = Cluster::default();
-        assert!(is_writer(&cluster, "b"));
+        let mut states = States::new();
+        assert!(is_writer(&cluster, "b", &states));
 
         cluster.nodes = [
             ("a".to_owned(), node(false)),
@@ -127,8 +177,21 @@ mod tests {
             ("c".to_owned(), node(true)),
         ]
         .into();
-        assert!(!is_writer(&cluster, "a"));
-        assert!(is_writer(&cluster, "b"));
-        assert!(!is_writer(&cluster, "c"));
+        let writers = |states: &States| {
+            let names = ["a", "b", "c"].into_iter();
+            names
+                .filter(|name| is_writer(&cluster, name, states))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(writers(&states), ["b"]);
+        for (state, writer) in [
+            (Liveness::Live, "b"),
+            (Liveness::Unheard, "b"),
+            (Liveness::AgentAway, "c"),
+            (Liveness::Gone, "c"),
+        ] {
+            states.insert("b".to_owned(), state);
+            assert!(writers(&states).contains(&writer), "{state:?}");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! What the agent says about itself, put together from what the tasks publish.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use lb_common::drop::DropReason;
 use lb_common::maps::{FrontendStats, Node, node_mode};
@@ -8,16 +10,19 @@ use tokio::sync::watch;
 
 use super::control::Desired;
 use super::datapath::Programmed;
+use super::liveness::{self, Members};
 use super::sessions::{self, SessionBook};
 use super::source::Snapshot;
 use crate::datapath::counters::Counters;
 use crate::model::intent::{FrontendName, Intent, ServiceState};
 use crate::model::name::ObjectName;
 use crate::model::status::{
-    AttachStatus, BackendStatus, FindingStatus, FrontendStatus, NodeStatus, ServiceStatus, SlotUse,
-    Status,
+    AttachStatus, BackendStatus, FindingStatus, FrontendStatus, MemberStatus, MembersStatus,
+    NodeStatus, ServiceStatus, SlotUse, Status,
 };
+use crate::net::clock;
 use crate::plan::layout::{Layout, Table};
+use crate::proto::liveness::State;
 
 /// Everything there is to tell.
 pub struct Report {
@@ -35,6 +40,8 @@ pub struct Report {
     pub programmed: watch::Receiver<Option<Programmed>>,
     /// The sessions.
     pub sessions: watch::Receiver<SessionBook>,
+    /// The other nodes.
+    pub members: watch::Receiver<Members>,
     /// The counters.
     pub counters: Counters,
     /// Kernel memory of all maps, in bytes.
@@ -66,7 +73,8 @@ impl Report {
                 mode: programmed.mode.to_owned(),
             };
             status.frontends = self.frontends(&programmed);
-            status.nodes = nodes(&programmed.layout, &programmed.desired.intent);
+            let members = self.members.borrow();
+            status.nodes = nodes(&programmed.layout, &programmed.desired.intent, &members);
             status.slots = SlotUse {
                 used: programmed.layout.slots_used(),
                 total: programmed.layout.slots_total(),
@@ -81,11 +89,50 @@ impl Report {
         status
     }
 
-    /// Whether the maps hold what the newest snapshot asks for.
+    /// The nodes now.
+    pub fn members(&self) -> MembersStatus {
+        let cluster = Arc::clone(&self.snapshots.borrow().cluster);
+        let known = self.members.borrow().clone();
+        let now = clock::now();
+        let since = |at: Instant| milliseconds(now.saturating_duration_since(at));
+        let member = |name: &String, addresses: &[IpAddr]| {
+            let is_self = *name == self.node;
+            let (state, heard) = known
+                .nodes
+                .get(name)
+                .copied()
+                .unwrap_or((State::Unheard, None));
+            MemberStatus {
+                name: name.clone(),
+                addresses: addresses.to_vec(),
+                state: liveness::word(if is_self { State::Live } else { state }).to_owned(),
+                heartbeat_age_ms: heard.map(|heard| milliseconds(heard.heartbeat_age)),
+                heard_ms: heard.map(|heard| since(heard.at)),
+                heard_from: heard.map(|heard| heard.from),
+                version: is_self.then(|| env!("CARGO_PKG_VERSION").to_owned()),
+            }
+        };
+        MembersStatus {
+            node: self.node.clone(),
+            cut_off: known.is_cut_off,
+            router_heard_ms: known.router.map(since),
+            lateness_ms: milliseconds(known.lateness),
+            members: cluster
+                .nodes
+                .iter()
+                .map(|(name, node)| member(name, &node.addresses))
+                .collect(),
+        }
+    }
+
+    /// Whether the maps hold what the newest snapshot and the newest verdicts ask for.
     fn in_sync(&self, programmed: Option<&Programmed>) -> bool {
         let newest = self.snapshots.borrow().revision;
+        let desired = self.desired.borrow();
         programmed.is_some_and(|programmed| {
-            programmed.failure.is_none() && programmed.desired.revision == newest
+            programmed.failure.is_none()
+                && programmed.desired.revision == newest
+                && Arc::ptr_eq(&programmed.desired, &desired)
         })
     }
 
@@ -190,12 +237,23 @@ fn frontend(name: &FrontendName, table: &Table, stats: FrontendStats) -> Fronten
     }
 }
 
-fn nodes(layout: &Layout, intent: &Intent) -> Vec<NodeStatus> {
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn nodes(layout: &Layout, intent: &Intent, members: &Members) -> Vec<NodeStatus> {
     layout
         .nodes()
         .map(|(name, _, node)| NodeStatus {
             name: name.to_owned(),
             mode: mode(node).to_owned(),
+            state: liveness::word(
+                members
+                    .nodes
+                    .get(name)
+                    .map_or(State::Unheard, |(state, _)| *state),
+            )
+            .to_owned(),
             mac: mac(node),
             addresses: intent
                 .dataplane

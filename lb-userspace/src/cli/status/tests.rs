@@ -71,6 +71,7 @@ fn example() -> Status {
         nodes: vec![NodeStatus {
             name: "node-b".into(),
             mode: "l2".into(),
+            state: "live".into(),
             mac: Some("02:00:00:00:00:0b".into()),
             addresses: vec!["192.0.2.12".parse().unwrap()],
         }],
@@ -120,8 +121,8 @@ sessions
   tor   192.0.2.1  established  1h02m  90s        1  before: no answer
 
 nodes
-  NODE    REACHED BY  MAC                ADDRESSES
-  node-b  l2          02:00:00:00:00:0b  192.0.2.12
+  NODE    STATE  REACHED BY  MAC                ADDRESSES
+  node-b  live   l2          02:00:00:00:00:0b  192.0.2.12
 
 findings
   WHERE       OBJECT               FIELD               WHAT

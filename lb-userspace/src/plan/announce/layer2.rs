@@ -1,6 +1,7 @@
 //! Which node answers ARP and NDP for an address.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -30,6 +31,7 @@ pub struct Leader<'a> {
 pub struct Election<'a> {
     cluster: &'a Cluster,
     interface: &'a str,
+    gone: &'a BTreeSet<String>,
     /// By pool: its advertisements, by index.
     advertisements: HashMap<&'a str, Vec<(usize, &'a L2Advertisement)>>,
     /// The candidates that a set of advertisements makes.
@@ -37,8 +39,9 @@ pub struct Election<'a> {
 }
 
 impl<'a> Election<'a> {
-    /// For the pools and nodes of the cluster, seen from a node with the given interface.
-    pub fn new(cluster: &'a Cluster, interface: &'a str) -> Self {
+    /// For the pools and nodes of the cluster, but those that are gone, seen from a node with the given
+    /// interface.
+    pub fn new(cluster: &'a Cluster, interface: &'a str, gone: &'a BTreeSet<String>) -> Self {
         let of_pool = |name: &str, pool| {
             let all = cluster.l2_advertisements.values().enumerate();
             all.filter(|(_, ad)| chooses(&ad.pools, name, pool))
@@ -47,6 +50,7 @@ impl<'a> Election<'a> {
         Self {
             cluster,
             interface,
+            gone,
             advertisements: cluster
                 .pools
                 .iter()
@@ -82,10 +86,11 @@ impl<'a> Election<'a> {
             return Err(Withheld::SharedWithSelector);
         }
         let nodes = &self.cluster.nodes;
+        let gone = self.gone;
         let candidates = self
             .candidates
             .entry(indices)
-            .or_insert_with(|| candidates(nodes, &ads));
+            .or_insert_with(|| candidates(nodes, gone, &ads));
         let is_local = subject.service.traffic_policy == TrafficPolicy::Local;
         let serving = candidates
             .iter()
@@ -117,10 +122,14 @@ pub fn elect<'a>(candidates: impl Iterator<Item = &'a str>, addr: IpAddr) -> Opt
     })
 }
 
-fn candidates<'a>(nodes: &'a BTreeMap<String, Node>, ads: &[&L2Advertisement]) -> Vec<&'a str> {
+fn candidates<'a>(
+    nodes: &'a BTreeMap<String, Node>,
+    gone: &BTreeSet<String>,
+    ads: &[&L2Advertisement],
+) -> Vec<&'a str> {
     nodes
         .iter()
-        .filter(|(_, node)| node.ready && gate(node).is_ok())
+        .filter(|(name, node)| node.ready && !gone.contains(*name) && gate(node).is_ok())
         .filter(|(_, node)| {
             ads.iter()
                 .any(|ad| selects(&ad.node_selectors, &node.labels))

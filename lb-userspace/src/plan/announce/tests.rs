@@ -54,9 +54,15 @@ fn cluster() -> Cluster {
 }
 
 fn run(cluster: &Cluster, node: &str) -> Intent {
+    run_without(cluster, node, [])
+}
+
+/// As seen by a node that takes these for gone.
+fn run_without<const N: usize>(cluster: &Cluster, node: &str, gone: [&str; N]) -> Intent {
     let context = Context {
         node: node.into(),
         interface: "eth0".into(),
+        gone: gone.map(str::to_owned).into(),
     };
     compute(cluster, &context)
 }

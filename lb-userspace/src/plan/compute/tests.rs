@@ -19,6 +19,7 @@ fn context() -> Context {
     Context {
         node: "a".into(),
         interface: "eth0".into(),
+        ..Context::default()
     }
 }
 
@@ -267,8 +268,14 @@ fn ten_thousand_services_of_ten_backends_all_find_room() {
             ..pool("10.64.0.0/16")
         },
     )]);
+    for (name, addr) in [("c", "192.0.2.3"), ("d", "192.0.2.4")] {
+        cluster.nodes.insert(name.into(), node(addr));
+    }
     for n in 0..10_000 {
-        let pods = (0..10).map(|pod| endpoint(&format!("10.{}.{}.{pod}", n / 250, n % 250), "b"));
+        let pods = (0..10).map(|pod| {
+            let node = ["b", "c", "d"][pod % 3];
+            endpoint(&format!("10.{}.{}.{pod}", n / 250, n % 250), node)
+        });
         let name = object(&format!("s{n}"));
         cluster.endpoints.insert(name.clone(), pods.collect());
         cluster.services.insert(name, service());
@@ -284,12 +291,68 @@ fn ten_thousand_services_of_ten_backends_all_find_room() {
     let again = std::time::Instant::now();
     let intent = compute(&cluster, &context());
     let recomputed = again.elapsed();
-    let (change, _) = layout.plan(&intent.dataplane, &Segment::default(), Settings::default());
+    let (change, layout) = layout.plan(&intent.dataplane, &Segment::default(), Settings::default());
+    let rebuilt = again.elapsed();
+    let without = Context {
+        gone: ["d".to_owned()].into(),
+        ..context()
+    };
+    let dead = std::time::Instant::now();
+    let intent = compute(&cluster, &without);
+    let decided = dead.elapsed();
+    let (loss, _) = layout.plan(&intent.dataplane, &Segment::default(), Settings::default());
+    println!(
+        "a node gone: compute {decided:?}, plan {:?} ({} steps)",
+        dead.elapsed() - decided,
+        loss.steps.len()
+    );
     println!(
         "compute {computed:?}, plan {:?} ({} steps); one pod less: compute {recomputed:?}, plan {:?} ({} steps)",
         planned - computed,
         plan.steps.len(),
-        again.elapsed() - recomputed,
+        rebuilt - recomputed,
         change.steps.len()
     );
+}
+
+/// What the first frontend's backends weigh, by address.
+fn weights(intent: &Intent) -> Vec<(String, u32)> {
+    let frontend = intent.dataplane.frontends.values().next().unwrap();
+    let backends = frontend.backends.iter();
+    backends
+        .map(|backend| (backend.addr.to_string(), backend.weight))
+        .collect()
+}
+
+#[test]
+fn backends_on_a_node_that_is_gone_keep_their_connections_and_get_no_new_ones() {
+    let mut cluster = cluster();
+    let endpoints = cluster.endpoints.get_mut(&object("web")).unwrap();
+    endpoints[0].node = Some("a".into());
+    endpoints[2].serving = false;
+    let gone = Context {
+        gone: ["b".to_owned()].into(),
+        ..context()
+    };
+    let before = compute(&cluster, &context());
+    let after = compute(&cluster, &gone);
+    let expected = |second| [("10.0.0.1".to_owned(), 1), ("10.0.0.2".to_owned(), second)];
+    assert_eq!(weights(&before), expected(1));
+    assert_eq!(weights(&after), expected(0));
+    assert!(after.dataplane.nodes["b"].is_gone);
+    assert!(!before.dataplane.nodes["b"].is_gone);
+    let length = |intent: &Intent| intent.services[&object("web")].table_length;
+    assert_eq!(length(&before), length(&after));
+}
+
+#[test]
+fn a_service_all_of_whose_nodes_are_gone_is_announced_no_more() {
+    let cluster = cluster();
+    let gone = Context {
+        gone: ["b".to_owned()].into(),
+        ..context()
+    };
+    let routes = |context| compute(&cluster, &context).sessions["tor"].routes.len();
+    assert!(routes(context()) > 0);
+    assert_eq!(routes(gone), 0);
 }

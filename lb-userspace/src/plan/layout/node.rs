@@ -13,11 +13,14 @@ use lb_common::addr::words6;
 use lb_common::maps::Config;
 use lb_common::maps::Node;
 use lb_common::maps::config_flags;
+use lb_common::maps::node_flags;
 use lb_common::maps::node_mode;
 use lb_common::maps::peer_filter_bit;
+use lb_common::siphash::key_from_secret;
 use lb_common::wire::geneve;
 
 use super::Settings;
+use crate::model::intent::DataplaneIntent;
 use crate::model::intent::PeerNode;
 use crate::model::segment::Segment;
 
@@ -34,6 +37,9 @@ pub(super) fn value(
     let neighbors = peer.addresses.iter().filter(on_link);
     let is_on_link = neighbors.clone().next().is_some();
     let addr = neighbors.clone().chain(&peer.addresses).next();
+    let flag = |set: bool, flag: u16| if set { flag } else { 0 };
+    let flags = flag(peer.is_gone, node_flags::DEAD)
+        | flag(addr.is_some_and(IpAddr::is_ipv6), node_flags::IPV6);
     let addr = addr.map_or_else(AddrWords::default, |addr| words(*addr));
     let known = former.filter(|node| {
         is_on_link && (node.mode, node.addr, node.ifindex) == (node_mode::L2, addr, segment.ifindex)
@@ -49,9 +55,12 @@ pub(super) fn value(
         mode: node_mode::UNREACHABLE,
         addr,
         ifindex: segment.ifindex,
+        flags,
         ..Node::default()
     };
     match mac {
+        // What comes from its MAC is a peer's all the same: it may only be us who do not hear it.
+        Some(mac) if peer.is_gone => (unreachable, Some(mac)),
         None => (unreachable, None),
         Some(mac) => {
             let node = Node {
@@ -66,17 +75,18 @@ pub(super) fn value(
 
 /// The configuration, with `heartbeat` left to whoever writes it.
 pub(super) fn config<'a>(
-    flow_key: &[u8; 32],
+    intent: &DataplaneIntent,
     peers: impl Iterator<Item = &'a Mac>,
     segment: &Segment,
     settings: Settings,
 ) -> Config {
     let mut words = [0; 4];
-    for (word, bytes) in words.iter_mut().zip(flow_key.as_chunks::<8>().0) {
+    for (word, bytes) in words.iter_mut().zip(intent.flow_key.as_chunks::<8>().0) {
         *word = u64::from_le_bytes(*bytes);
     }
     let flag = |set: bool, flag: u32| if set { flag } else { 0 };
     let (mac_head, mac_tail) = halves(segment.mac);
+    let [tunnel4, ..] = own_address(intent, segment, IpAddr::is_ipv4);
     Config {
         flow_key: words,
         peer_filter: peers.fold(0, |filter, mac| {
@@ -90,11 +100,23 @@ pub(super) fn config<'a>(
         mac_head,
         mac_tail,
         geneve_port: Be16::new(geneve::PORT),
-        peer_key: [0; 2],
-        tunnel6: AddrWords::default(),
-        tunnel4: Be32::default(),
+        peer_key: key_from_secret(&intent.peer_key),
+        tunnel6: own_address(intent, segment, IpAddr::is_ipv6),
+        tunnel4,
         mtu: segment.mtu,
     }
+}
+
+/// The address of one family to which other nodes send: one on the compute port, if there is one.
+fn own_address(
+    intent: &DataplaneIntent,
+    segment: &Segment,
+    is_of_family: impl Fn(&IpAddr) -> bool,
+) -> AddrWords {
+    let own = || intent.addresses.iter().filter(|addr| is_of_family(addr));
+    let is_on_port = |addr: &&IpAddr| segment.addresses.iter().any(|net| net.addr() == **addr);
+    let addr = own().find(is_on_port).or_else(|| own().next());
+    addr.map_or_else(AddrWords::default, |addr| words(*addr))
 }
 
 /// An address as map values hold it.
@@ -171,6 +193,7 @@ mod tests {
         PeerNode {
             addresses: addresses.iter().map(|addr| addr.parse().unwrap()).collect(),
             mac,
+            is_gone: false,
         }
     }
 
@@ -194,6 +217,17 @@ mod tests {
             .collect();
         assert_eq!(octets, [PEERS.0, OURS.0].concat());
         assert_eq!(node.addr, words("192.0.2.2".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_node_that_is_gone_is_unreachable_but_still_a_peer() {
+        let gone = PeerNode {
+            is_gone: true,
+            ..peer(&["192.0.2.2"], None)
+        };
+        let (node, mac) = value(&gone, None, &segment());
+        assert_eq!((node.mode, mac), (node_mode::UNREACHABLE, Some(PEERS)));
+        assert_eq!(node.flags, node_flags::DEAD);
     }
 
     #[test]
@@ -233,10 +267,18 @@ mod tests {
             kernel_knows_vips: true,
             reject_unserved: true,
         };
-        let mut key = [0; 32];
-        key[8] = 1;
-        let config = config(&key, [PEERS].iter(), &segment(), settings);
+        let mut intent = DataplaneIntent {
+            addresses: peer(&["198.51.100.1", "192.0.2.1", "2001:db8::1"], None).addresses,
+            ..DataplaneIntent::default()
+        };
+        intent.flow_key[8] = 1;
+        intent.peer_key[0] = 1;
+        let config = config(&intent, [PEERS].iter(), &segment(), settings);
         assert_eq!(config.flow_key, [0, 1, 0, 0]);
+        assert_eq!(config.peer_key, [1, 0]);
+        let [tunnel4, ..] = words("192.0.2.1".parse().unwrap());
+        assert_eq!(config.tunnel4, tunnel4, "the one on the compute port");
+        assert_eq!(config.tunnel6, words("2001:db8::1".parse().unwrap()));
         assert_eq!(config.flags, 3);
         let (head, tail) = halves(PEERS);
         assert_eq!(config.peer_filter, peer_filter_bit(head, tail));

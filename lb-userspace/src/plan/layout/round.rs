@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use lb_common::maps::Config;
 use lb_common::maps::Node;
 use lb_common::maps::Vip;
 use lb_common::maps::vip_flags;
@@ -184,9 +185,15 @@ impl<'a> Round<'a> {
                     .push(Step::RemovePeerMac { mac: *mac });
             }
         }
-        let mut config = node::config(&intent.flow_key, peer_macs.keys(), segment, settings);
+        let mut config = node::config(intent, peer_macs.keys(), segment, settings);
         if let Some(former) = self.layout.config.filter(|_| self.layout.is_unconfirmed) {
-            config.flow_key = former.flow_key;
+            config = Config {
+                flow_key: former.flow_key,
+                peer_key: former.peer_key,
+                tunnel6: former.tunnel6,
+                tunnel4: former.tunnel4,
+                ..config
+            };
         }
         if self.layout.config != Some(config) {
             self.set_config.push(Step::SetConfig(Box::new(config)));

@@ -318,7 +318,7 @@ fn intent(frontends: impl IntoIterator<Item = (u8, FrontendIntent)>) -> Dataplan
     let nodes = (1..5).map(|n| {
         let node = PeerNode {
             addresses: vec![node_addr(n)],
-            mac: None,
+            ..PeerNode::default()
         };
         (format!("node-{n}"), node)
     });
@@ -329,6 +329,7 @@ fn intent(frontends: impl IntoIterator<Item = (u8, FrontendIntent)>) -> Dataplan
         vips: frontends.keys().map(|name| (name.addr, vip)).collect(),
         frontends,
         nodes: nodes.collect(),
+        ..DataplaneIntent::default()
     }
 }
 

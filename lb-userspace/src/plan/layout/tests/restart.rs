@@ -79,15 +79,17 @@ fn a_restart_takes_nothing_away_until_the_source_is_read_whole() {
     let mut layout = Layout::new(small());
     let mut maps = Maps::default();
     let two = |pods: &[(u16, u32)]| intent([(1, frontend(64, pods)), (2, frontend(64, pods))]);
-    let whole = two(&[(1, 1), (2, 1)]);
+    let mut whole = two(&[(1, 1), (2, 1)]);
+    whole.addresses = vec!["192.0.2.1".parse().unwrap()];
     maps.run(&plan(&mut layout, &whole).steps);
     let before = maps.owners();
 
-    // One Service is missing, the other has lost its EndpointSlice, and so have the nodes and the key.
+    // One Service is missing, the other has lost its EndpointSlice, and so have the nodes and the keys.
     let mut partial = intent([(1, frontend(64, &[]))]);
     partial.is_partial = true;
     partial.nodes.clear();
     partial.flow_key = [2; 32];
+    partial.peer_key = [2; 32];
     let mut restarted = Layout::restore(small(), maps.dump(), &partial);
     let first = plan(&mut restarted, &partial);
     assert_eq!(first, Plan::default());
