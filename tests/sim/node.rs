@@ -234,6 +234,7 @@ impl Node {
         let context = Context {
             node: node_name(self.id),
             interface: "eth0".into(),
+            ..Context::default()
         };
         let intent = compute(&without_dead(&view.cluster, &view.dead), &context);
         let address = node_address(self.family, self.id);
