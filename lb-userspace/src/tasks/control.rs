@@ -1,6 +1,7 @@
 //! Turns what the source says into what this node is to do.
 //!
-//! Computes anew when the source changes and when a node goes or comes back. Findings are logged once, when they appear and when they are settled. The live node with the lowest
+//! Computes anew when the source changes and when a node goes or comes back. Findings are logged once, when
+//! they appear and when they are settled. The live node with the lowest
 //! name keeps what an API server would keep for a directory: which Service has which address.
 
 use std::collections::BTreeSet;
