@@ -252,7 +252,6 @@ fn of_two_nodes_the_one_that_hears_its_router_takes_over() {
 }
 
 #[test]
-#[ignore = "an agent that is killed takes its programs with it, unless they are pinned"]
 fn an_agent_that_is_killed_and_started_again_is_removed_by_nobody() {
     let Some(mut lab) = running_on(3, services(), &DUAL) else {
         return;

@@ -9,7 +9,7 @@
 //!
 //! The cut-off rule: a node that sees most of the others vanish within [`VANISH_WINDOW`], or hears nobody
 //! at all, cannot tell whether they died or it was cut off. It changes nothing, unless it heard its router
-//! within [`ROUTER_SILENCE`], and since they fell silent. With one other node, "most" is that node. Whoever
+//! within [`ROUTER_SILENCE`], and since it began to suspect them. With one other node, "most" is that node. Whoever
 //! comes back from being cut off gives all others a whole [`SILENCE`] again.
 //!
 //! Silence is counted in unanswered probes as well as in time, so that an agent which was stopped or starved,
@@ -337,7 +337,8 @@ impl Liveness {
     fn seems_cut_off(&self, now: Instant) -> bool {
         let (mut known, mut lost) = (0, 0);
         let (mut heard, mut pending) = (0, 0);
-        // Since when those are silent whose silence is to be explained.
+        // When those were suspected first whose silence is to be explained: a router that answered before may
+        // have been lost together with them.
         let mut since = None;
         for member in self.members.values() {
             let is_lost = member.observed(now) == State::Gone;
@@ -349,7 +350,8 @@ impl Liveness {
             heard += usize::from(member.heard.is_some() && !is_lost);
             pending += usize::from(is_lost && member.state.is_reachable());
             if is_lost && (member.state.is_reachable() || member.lost_lately(now)) {
-                since = [since, member.asked].into_iter().flatten().min();
+                let suspected = member.asked.map(|at| at + INTERVAL * SUSPECT_PROBES);
+                since = [since, suspected].into_iter().flatten().min();
             }
         }
         let hears_router = self.router.is_some_and(|at| {

@@ -294,8 +294,9 @@ impl Question {
     async fn ask(mut self) -> Result<Option<Instant>, NetlinkError> {
         let index = self.ifindex;
         self.routers.extend(self.netlink.gateways(index).await?);
-        let known = self.netlink.confirmations(index, &self.routers).await?;
+        // Before the kernel tells ages: a task that is late must not make them younger.
         let now = clock::now();
+        let known = self.netlink.confirmations(index, &self.routers).await?;
         let mut heard = None;
         let mut is_anybody_asked = false;
         for router in &self.routers {

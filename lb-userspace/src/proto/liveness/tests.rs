@@ -150,6 +150,17 @@ fn of_two_nodes_the_one_that_hears_the_router_takes_over() {
 }
 
 #[test]
+fn a_router_that_answered_before_the_suspicion_may_have_been_lost_with_the_others() {
+    let mut world = World::of(&["a"]);
+    // The last answer is on its way when the first probe goes out that gets none.
+    world.silent.insert("a".into());
+    world.run(INTERVAL);
+    world.router = false;
+    assert_eq!(world.run(Duration::from_secs(5)), []);
+    assert!(world.liveness.is_cut_off());
+}
+
+#[test]
 fn one_of_many_vanishes_even_without_a_router() {
     let mut world = World::of(&["a", "b", "c", "d"]);
     world.router = false;
