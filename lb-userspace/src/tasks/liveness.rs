@@ -30,7 +30,7 @@ use crate::net::clock;
 use crate::net::netlink::{Confirmation, Netlink, NetlinkError};
 use crate::net::probe_socket::ProbeSocket;
 use crate::plan::PUBLIC_PEER_KEY;
-use crate::proto::liveness::{Heard, INTERVAL, Liveness, ROUTER_SILENCE, State, Verdict};
+use crate::proto::liveness::{Heard, Liveness, State, Verdict};
 
 /// How often what the report shows is brought up to date when no verdict changes.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -79,7 +79,9 @@ pub struct Prober {
     liveness: Liveness,
     /// IPv4, IPv6.
     sockets: [Option<ProbeSocket>; 2],
-    asking: JoinSet<Option<Instant>>,
+    asking: JoinSet<Answer>,
+    /// When each router was asked last whether it is there.
+    asked: BTreeMap<IpAddr, Instant>,
     lateness: Duration,
     published: Instant,
     was_cut_off: bool,
@@ -97,6 +99,7 @@ impl Prober {
             liveness: Liveness::new(key_from_secret(&PUBLIC_PEER_KEY), nonce, now),
             sockets: [None, None],
             asking: JoinSet::new(),
+            asked: BTreeMap::new(),
             lateness: Duration::ZERO,
             published: now,
             was_cut_off: false,
@@ -124,7 +127,12 @@ impl Prober {
                 () = sleep_until(due.into()) => {}
                 () = readable(v4.as_ref()) => {}
                 () = readable(v6.as_ref()) => {}
-                Some(Ok(Some(at))) = self.asking.join_next() => self.liveness.handle_router(at),
+                Some(Ok(answer)) = self.asking.join_next() => {
+                    if let Some(at) = answer.heard {
+                        self.liveness.handle_router(at);
+                    }
+                    self.asked = answer.asked;
+                }
                 changed = inputs.snapshots.changed() => {
                     if changed.is_err() {
                         return;
@@ -235,11 +243,12 @@ impl Prober {
             has_session: statuses
                 .iter()
                 .any(|status| status.state == SessionState::Established),
+            asked: std::mem::take(&mut self.asked),
         };
         self.asking.spawn(async move {
             question.ask().await.unwrap_or_else(|error| {
                 debug!("the router was not asked: {error}");
-                None
+                Answer::default()
             })
         });
     }
@@ -287,42 +296,52 @@ struct Question {
     ifindex: u32,
     routers: BTreeSet<IpAddr>,
     has_session: bool,
+    asked: BTreeMap<IpAddr, Instant>,
+}
+
+/// What is known of the router once it was asked.
+#[derive(Debug, Default)]
+struct Answer {
+    /// It was there at that time, at least.
+    heard: Option<Instant>,
+    /// When each router was asked last.
+    asked: BTreeMap<IpAddr, Instant>,
 }
 
 impl Question {
-    /// When the router was heard last, if that is not long ago; has it asked again.
-    async fn ask(mut self) -> Result<Option<Instant>, NetlinkError> {
+    /// Whether the router answered since it was asked last; asks it again.
+    async fn ask(mut self) -> Result<Answer, NetlinkError> {
         let index = self.ifindex;
         self.routers.extend(self.netlink.gateways(index).await?);
-        // Before the kernel tells ages: a task that is late must not make them younger.
-        let now = clock::now();
         let known = self.netlink.confirmations(index, &self.routers).await?;
-        let mut heard = None;
+        let mut answer = Answer::default();
         let mut is_anybody_asked = false;
         for router in &self.routers {
+            // Before the kernel is asked to, so that no answer seems later than it was.
+            let now = clock::now();
             let asked = match known.get(router) {
                 Some(Confirmation::Unknown) => continue,
-                Some(Confirmation::Ago(ago)) => {
-                    if *ago < ROUTER_SILENCE {
-                        heard = heard.max(now.checked_sub(*ago));
+                Some(confirmation) => {
+                    if *confirmation == Confirmation::Answered {
+                        answer.heard = answer.heard.max(self.asked.get(router).copied());
                     }
-                    if *ago < INTERVAL {
-                        Ok(())
-                    } else {
-                        self.netlink.confirm(index, *router).await
-                    }
+                    self.netlink.confirm(index, *router).await
                 }
                 None => self.netlink.resolve(index, *router).await,
             };
             is_anybody_asked = true;
-            if let Err(error) = asked {
-                debug!(%router, "{error}");
+            match asked {
+                Ok(()) if known.contains_key(router) => {
+                    answer.asked.insert(*router, now);
+                }
+                Ok(()) => {}
+                Err(error) => debug!(%router, "{error}"),
             }
         }
         if !is_anybody_asked && self.has_session {
-            return Ok(Some(now));
+            answer.heard = Some(clock::now());
         }
-        Ok(heard)
+        Ok(answer)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Duration;
 
 use futures::TryStreamExt;
 use lb_common::addr::Mac;
@@ -12,11 +11,13 @@ use netlink_packet_route::neighbour::{
 
 use super::{Netlink, NetlinkError, mac};
 
-/// Since when a neighbour has not shown that it is there.
+/// Whether a neighbour showed that it is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Confirmation {
-    /// It did this long ago.
-    Ago(Duration),
+    /// It answered since it was asked last.
+    Answered,
+    /// It did not, or was not asked.
+    Due,
     /// It is not expected to.
     Unknown,
 }
@@ -45,8 +46,11 @@ impl Netlink {
             })
     }
 
-    /// How long ago each of these neighbours showed that it is there, of those that the kernel may ask: a
+    /// Whether each of these neighbours answered since [`Self::confirm`], of those that the kernel may ask: a
     /// neighbour whose MAC is configured never does.
+    ///
+    /// The time of confirmation that the kernel keeps says less: a TCP segment that leaves after an
+    /// acknowledgment came renews it, however long ago that was.
     ///
     /// # Errors
     /// The kernel did not answer.
@@ -152,23 +156,15 @@ fn neighbor_address(message: &NeighbourMessage) -> Option<IpAddr> {
         })
 }
 
-/// Ticks in which the kernel tells times of neighbours (`USER_HZ`), the same on all architectures here.
-const TICK: Duration = Duration::from_millis(10);
-
 fn confirmation(message: &NeighbourMessage) -> Option<(IpAddr, Confirmation)> {
-    let addr = neighbor_address(message)?;
-    let confirmed = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            NeighbourAttribute::CacheInfo(info) => Some(TICK * info.confirmed),
-            _ => None,
-        });
-    match message.header.state {
-        NeighbourState::Permanent | NeighbourState::Noarp => Some((addr, Confirmation::Unknown)),
-        state if has_mac(state) => Some((addr, Confirmation::Ago(confirmed?))),
-        _ => None,
-    }
+    let confirmation = match message.header.state {
+        NeighbourState::Permanent | NeighbourState::Noarp => Confirmation::Unknown,
+        // Nothing but an answer leads there from the state of an entry that is being probed.
+        NeighbourState::Reachable => Confirmation::Answered,
+        state if has_mac(state) => Confirmation::Due,
+        _ => return None,
+    };
+    Some((neighbor_address(message)?, confirmation))
 }
 
 #[cfg(test)]
@@ -195,15 +191,22 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbour_with_a_configured_mac_is_not_expected_to_show_itself() {
+    fn a_neighbour_is_confirmed_by_its_answer_alone() {
+        let addr = IpAddr::from([192, 0, 2, 1]);
         let mut message = NeighbourMessage::default();
         message.attributes = vec![NeighbourAttribute::Destination(NeighbourAddress::Inet(
             [192, 0, 2, 1].into(),
         ))];
-        message.header.state = NeighbourState::Permanent;
-        let addr = IpAddr::from([192, 0, 2, 1]);
-        assert_eq!(confirmation(&message), Some((addr, Confirmation::Unknown)));
-        message.header.state = NeighbourState::Failed;
-        assert_eq!(confirmation(&message), None);
+        for (state, confirmation_of) in [
+            (NeighbourState::Permanent, Some(Confirmation::Unknown)),
+            (NeighbourState::Reachable, Some(Confirmation::Answered)),
+            (NeighbourState::Probe, Some(Confirmation::Due)),
+            (NeighbourState::Stale, Some(Confirmation::Due)),
+            (NeighbourState::Failed, None),
+        ] {
+            message.header.state = state;
+            let expected = confirmation_of.map(|confirmation| (addr, confirmation));
+            assert_eq!(confirmation(&message), expected, "{state:?}");
+        }
     }
 }
