@@ -23,6 +23,7 @@ use crate::model::intent::PeerNode;
 use crate::model::intent::VipIntent;
 use crate::model::name::ObjectName;
 use crate::plan::maglev;
+use crate::plan::step::BackendName;
 
 mod restart;
 
@@ -32,6 +33,8 @@ struct Maps {
     config: Option<Config>,
     nodes: HashMap<u16, Node>,
     peer_macs: BTreeMap<Mac, u16>,
+    peer_addrs: BTreeMap<AddrWords, u16>,
+    indices: BTreeMap<BackendName, u32>,
     backends: HashMap<u32, Backend>,
     slots: HashMap<u32, Slot>,
     frontends: BTreeMap<FrontendName, Frontend>,
@@ -59,6 +62,18 @@ impl Maps {
             }
             Step::RemovePeerMac { mac } => {
                 self.peer_macs.remove(&mac).expect("a MAC to remove");
+            }
+            Step::SetPeerAddr { addr, number } => {
+                self.peer_addrs.insert(addr, number);
+            }
+            Step::RemovePeerAddr { addr } => {
+                self.peer_addrs.remove(&addr).expect("an address to remove");
+            }
+            Step::SetBackendIndex { name, index } => {
+                self.indices.insert(name, index);
+            }
+            Step::RemoveBackendIndex { name } => {
+                self.indices.remove(&name).expect("a name to remove");
             }
             Step::SetBackend { index, backend } => {
                 let old = self.backends.insert(index, backend).unwrap_or_default();
@@ -115,12 +130,23 @@ impl Maps {
             }
             Step::SetSlots { .. } => self.check(),
             Step::SetBackend { backend, .. } if backend.flags == 0 => self.check(),
-            Step::SetNode { .. } => self.check(),
+            Step::SetNode { .. } | Step::SetPeerAddr { .. } => self.check(),
+            Step::SetBackendIndex { name, index } => self.check_index(name, *index),
             _ => {}
         }
     }
 
     fn check(&self) {
+        for (name, index) in &self.indices {
+            self.check_index(name, *index);
+        }
+        for number in self.peer_addrs.values() {
+            let is_there = |node: &Node| *node != Node::default();
+            assert!(
+                self.nodes.get(number).is_some_and(is_there),
+                "node {number}"
+            );
+        }
         let mut regions: Vec<(u32, u32)> = Vec::new();
         for (name, frontend) in &self.frontends {
             self.check_frontend(name, frontend, None);
@@ -131,6 +157,13 @@ impl Maps {
             regions.windows(2).all(|pair| pair[0].1 < pair[1].0),
             "regions overlap"
         );
+    }
+
+    fn check_index(&self, name: &BackendName, index: u32) {
+        let backend = self.backends.get(&index).copied().unwrap_or_default();
+        assert_ne!(backend.flags & backend_flags::IN_USE, 0, "{name} is empty");
+        let pod = (backend.frontend, backend.addr, backend.port.host());
+        assert_eq!(pod, (name.frontend, node::words(name.addr), name.port));
     }
 
     fn check_frontend(&self, name: &FrontendName, frontend: &Frontend, only: Option<u32>) {
@@ -163,6 +196,8 @@ impl Maps {
             config: self.config,
             nodes: self.nodes.iter().map(|(n, node)| (*n, *node)).collect(),
             peer_macs: self.peer_macs.iter().map(|(mac, n)| (*mac, *n)).collect(),
+            peer_addrs: self.peer_addrs.iter().map(|(a, n)| (*a, *n)).collect(),
+            backend_indices: self.indices.iter().map(|(b, n)| (*b, *n)).collect(),
             backends: self.backends.iter().map(|(n, b)| (*n, *b)).collect(),
             frontends: frontends
                 .map(|(name, value)| (*name, *value, slots(value)))
@@ -252,6 +287,8 @@ impl Maps {
             .filter(|backend| backend.flags != 0)
             .count();
         assert_eq!(live, in_use, "backends left over");
+        assert_eq!(self.indices.len(), in_use, "a backend nobody can name");
+        self.assert_peers_are_known(intent, layout);
         assert_eq!(self.vips.len(), intent.vips.len());
         assert!(self.config.is_some());
         let reachable = self
@@ -261,9 +298,19 @@ impl Maps {
             .count();
         assert_eq!(self.peer_macs.len(), reachable);
     }
+
+    fn assert_peers_are_known(&self, intent: &DataplaneIntent, layout: &Layout) {
+        let peers = intent.nodes.iter().flat_map(|(name, peer)| {
+            let number = layout.nodes[name].number;
+            let words = peer.addresses.iter().map(|addr| node::words(*addr));
+            words.map(move |addr| (addr, number))
+        });
+        assert_eq!(self.peer_addrs, peers.collect());
+    }
 }
 
 const HERE: &str = "node-0";
+const NOW: u32 = 7;
 
 fn segment() -> Segment {
     Segment {
@@ -344,7 +391,7 @@ fn small() -> Capacity {
 }
 
 fn plan(layout: &mut Layout, intent: &DataplaneIntent) -> Plan {
-    let (plan, next) = layout.plan(intent, &segment(), Settings::default());
+    let (plan, next) = layout.plan(intent, &segment(), Settings::default(), NOW);
     *layout = next;
     plan
 }
@@ -387,6 +434,75 @@ fn a_backend_that_goes_rewrites_only_slots_that_it_owned_or_that_moved() {
     maps.run(&less.steps);
     let writes = slot_writes(&less) as f64 / 16_384.0;
     assert!((0.01..=0.025).contains(&writes), "{writes}");
+}
+
+#[test]
+fn a_change_of_owners_is_noted_before_it_is_made_and_then_once() {
+    let mut layout = Layout::new(small());
+    let mut maps = Maps::default();
+    let pods = [(1, 1), (2, 1)];
+    let first = plan(&mut layout, &intent([(1, frontend(64, &pods))]));
+    maps.run(&first.steps);
+    assert_eq!(
+        maps.frontends[&name(1)].changed_at,
+        0,
+        "there is no history"
+    );
+
+    let affinity = FrontendIntent {
+        client_affinity: true,
+        ..frontend(64, &pods)
+    };
+    maps.run(&plan(&mut layout, &intent([(1, affinity.clone())])).steps);
+    assert_eq!(maps.frontends[&name(1)].changed_at, 0);
+
+    let wanted = intent([(1, frontend(64, &[(1, 0), (2, 1)]))]);
+    let change = plan(&mut layout, &wanted);
+    let note = |step: &Step| matches!(step, Step::SetFrontend { frontend, .. } if frontend.changed_at == NOW);
+    let write = |step: &Step| matches!(step, Step::SetSlot { .. });
+    let at = |wanted: &dyn Fn(&Step) -> bool| change.steps.iter().position(wanted);
+    assert!(
+        at(&note).unwrap() < at(&write).unwrap(),
+        "{:?}",
+        change.steps
+    );
+    maps.run(&change.steps);
+
+    let mut restarted = Layout::restore(small(), maps.dump(), &wanted);
+    let (again, _) = restarted.plan(&wanted, &segment(), Settings::default(), NOW + 1);
+    assert_eq!(again, Plan::default());
+    assert_eq!(plan(&mut restarted, &wanted), Plan::default());
+}
+
+#[test]
+fn a_pod_that_comes_back_on_another_node_keeps_its_name() {
+    let mut layout = Layout::new(small());
+    let mut maps = Maps::default();
+    let mut wanted = intent([(1, frontend(64, &[(1, 1), (2, 1)]))]);
+    maps.run(&plan(&mut layout, &wanted).steps);
+    let before = maps.indices.clone();
+    let moved = wanted.frontends.get_mut(&name(1)).unwrap();
+    moved.backends[0].node = "node-3".into();
+    let steps = plan(&mut layout, &wanted).steps;
+    maps.run(&steps);
+    maps.assert_is(&wanted, &layout);
+    assert!(before.keys().eq(maps.indices.keys()));
+    assert_ne!(before, maps.indices);
+    let removed = |step: &Step| matches!(step, Step::RemoveBackendIndex { .. });
+    assert!(!steps.iter().any(removed));
+}
+
+#[test]
+fn a_node_that_is_gone_is_known_by_its_addresses() {
+    let mut layout = Layout::new(small());
+    let mut maps = Maps::default();
+    let mut wanted = intent([(1, frontend(64, &[(1, 1), (2, 1)]))]);
+    let node = wanted.nodes.get_mut("node-1").unwrap();
+    node.addresses.push("2001:db8::1".parse().unwrap());
+    node.is_gone = true;
+    maps.run(&plan(&mut layout, &wanted).steps);
+    maps.assert_peers_are_known(&wanted, &layout);
+    assert_eq!(maps.peer_addrs.len(), 5);
 }
 
 #[test]
