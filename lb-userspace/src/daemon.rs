@@ -21,6 +21,7 @@ use crate::datapath::loader::{self, Options};
 use crate::datapath::pins::Pins;
 use crate::datapath::{object, privilege};
 use crate::k8s::directory::watch::Watch;
+use crate::model::cluster::Forwarding;
 use crate::model::intent::{Finding, Intent};
 use crate::net::{kernel_vips, netlink, unix_http};
 use crate::plan;
@@ -97,6 +98,10 @@ pub struct Settings {
     pub kernel_vips: KernelVips,
     /// What answers packets for a VIP that nobody serves.
     pub unserved_ports: UnservedPorts,
+    /// How packets get to other nodes where their Service does not say it.
+    pub forwarding: Option<Forwarding>,
+    /// UDP port of the tunnels between nodes.
+    pub geneve_port: u16,
     /// Elements of the slot array.
     pub slots: u32,
     /// Where maps and links are pinned; without, the data plane ends with the agent.
@@ -130,6 +135,9 @@ impl Settings {
         plan::layout::Settings {
             kernel_knows_vips: self.kernel_vips.are_served(),
             reject_unserved: self.unserved_ports == UnservedPorts::Reject,
+            locates: false,
+            geneve_port: self.geneve_port,
+            forwarding: self.forwarding,
         }
     }
 }
@@ -151,22 +159,24 @@ pub struct Rehearsal {
 /// The source or netlink cannot be read.
 pub async fn rehearse(settings: &Settings) -> anyhow::Result<Rehearsal> {
     let (netlink, _changes) = netlink::connect()?;
-    let view = neighbor::look(&netlink, &settings.interface).await?;
+    let snapshot = WatchedSource::open(settings.directory())?.read();
+    let desired = Desired::of(&snapshot, &settings.context());
+    let nodes = neighbor::peers(&desired);
+    let view = neighbor::look(&netlink, &settings.interface, &nodes).await?;
     if view.segment.ifindex == 0 {
         warn!(
             interface = settings.interface,
             "there is no such interface here: no node can be reached by it"
         );
     }
-    let snapshot = WatchedSource::open(settings.directory())?.read();
     let Desired {
         intent, findings, ..
-    } = Desired::of(&snapshot, &settings.context());
+    } = desired;
     let layout = Layout::new(Capacity {
         slots: settings.slots,
         ..Capacity::default()
     });
-    let (plan, _) = layout.plan(&intent.dataplane, &view.segment, settings.layout());
+    let (plan, _) = layout.plan(&intent.dataplane, &view.segment, settings.layout(), 0);
     Ok(Rehearsal {
         intent,
         plan,
@@ -237,7 +247,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         "attached"
     );
 
-    let view = neighbor::look(&netlink, &settings.interface).await?;
+    let view = neighbor::look(&netlink, &settings.interface, &BTreeSet::new()).await?;
     let (snapshot_out, snapshots) = watch::channel(Snapshot::default());
     let (desired_out, desired) = watch::channel(Arc::new(Desired::default()));
     let (segment_out, segment) = watch::channel(view.segment);

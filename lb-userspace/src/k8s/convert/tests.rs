@@ -260,7 +260,11 @@ fn our_annotations_are_checked_against_the_table() {
             "torline.io/table-lenght: \"1024\"",
             "may have torline.io/table-length",
         ),
-        ("torline.io/forwarding: geneve", "no effect in this version"),
+        (
+            "torline.io/unserved-ports: drop",
+            "no effect in this version",
+        ),
+        ("torline.io/forwarding: snat", "want l2 or geneve"),
         ("torline.io/mac: 02:00:00:00:00:01", "unknown annotation"),
     ] {
         let text = service(&format!(", annotations: {{{annotation}}}"), "");
