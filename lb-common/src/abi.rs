@@ -1,7 +1,7 @@
 //! The names and the version by which the object and the agent know each other.
 
 /// Version of the map layouts and of their meaning; part of the pin directory's name.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Names of the programs in the object.
 pub mod program {
@@ -59,6 +59,10 @@ pub mod map {
     pub const EXCEPTIONS4: &str = "EXCEPTIONS4";
     /// LRU hash: forward [`crate::maps::FlowKey6`] to [`crate::maps::Exception`].
     pub const EXCEPTIONS6: &str = "EXCEPTIONS6";
+    /// Hash: forward [`crate::maps::FlowKey4`] to [`crate::maps::Legacy`].
+    pub const LEGACY4: &str = "LEGACY4";
+    /// Hash: forward [`crate::maps::FlowKey6`] to [`crate::maps::Legacy`].
+    pub const LEGACY6: &str = "LEGACY6";
     /// Ring buffer of [`crate::maps::Event`].
     pub const EVENTS: &str = "EVENTS";
     /// Per-CPU array of `u64`, by bucket: when the next event is due, see [`crate::limit`].

@@ -2,7 +2,7 @@
 //!
 //! [`ingress`] judges a packet that came in on the compute port, [`egress()`] one that is about to leave.
 //! `service` steers and delivers, `owner` keeps the flows of this node, `vip` deals with what no frontend
-//! serves, `neighbor` answers ARP and neighbour discovery, `egress` finds the flow of a reply. [`answer_probe`]
+//! serves, `legacy` leaves the kernel what it had before, `neighbor` answers ARP and neighbour discovery, `egress` finds the flow of a reply. [`answer_probe`]
 //! looks at what [`ingress`] leaves alone.
 //!
 //! What `service` and `owner` cannot settle with a hop on the segment or a flow they know goes on in
@@ -17,6 +17,7 @@ mod arrival;
 mod chain;
 mod departure;
 mod egress;
+mod legacy;
 mod neighbor;
 mod owner;
 mod probe;

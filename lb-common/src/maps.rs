@@ -53,6 +53,14 @@ pub mod config_flags {
     /// The agent asks its peers for flows that nobody on a list knows. A segment of such a flow is
     /// dropped, and reset only once `EXCEPTIONS` says that nobody has it; without the flag it is reset.
     pub const LOCATE: u32 = 1 << 2;
+
+    /// `LEGACY4` or `LEGACY6` may hold something.
+    pub const LEGACY: u32 = 1 << 16;
+    /// The agent has not read the kernel's connections yet: every packet for a frontend is left to the
+    /// kernel, and its flow noted in `LEGACY4` or `LEGACY6`. Meaningful with [`LEGACY`].
+    pub const ADOPT: u32 = 1 << 17;
+    /// The bits that say how far the agent has come, and nothing of what is wanted.
+    pub const PROGRESS: u32 = LEGACY | ADOPT;
 }
 
 /// The bit of [`Config::peer_filter`] that belongs to a MAC, given as its first four octets and last two.
@@ -471,6 +479,19 @@ pub mod flow_state {
     pub const REPORTED_SHIFT: u32 = 12;
     /// Those bits.
     pub const REPORTED: u16 = 0xf << REPORTED_SHIFT;
+}
+
+/// A flow that the kernel had before the programs came, and goes on with: value of `LEGACY4` and `LEGACY6`,
+/// whose key is that of a forward entry.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Legacy {
+    /// When it was noted, in seconds of `CLOCK_MONOTONIC`.
+    pub since: u32,
+    /// `flow_state` bits: whether the client sent FIN.
+    pub state: u32,
 }
 
 /// Where a flow is that today's table leads here: value of `EXCEPTIONS4` and `EXCEPTIONS6`, whose key is

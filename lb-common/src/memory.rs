@@ -17,7 +17,7 @@ use crate::family::{V4, V6, Version};
 use crate::flow::FlowTable;
 use crate::maps::{
     Backend, BackendKey4, BackendKey6, Config, Event, Exception, Flow, FlowKey4, FlowKey6,
-    Frontend, FrontendKey4, FrontendKey6, FrontendStats, MacKey, Node, Slot, Tour, Vip,
+    Frontend, FrontendKey4, FrontendKey6, FrontendStats, Legacy, MacKey, Node, Slot, Tour, Vip,
 };
 use crate::outcome::Outcome;
 use crate::rewrite;
@@ -61,6 +61,10 @@ pub struct MemoryTables {
     pub exceptions4: RefCell<HashMap<FlowKey4, Exception>>,
     /// Exceptions of IPv6.
     pub exceptions6: RefCell<HashMap<FlowKey6, Exception>>,
+    /// Flows of IPv4 that are the kernel's.
+    pub legacy4: RefCell<HashMap<FlowKey4, Legacy>>,
+    /// Flows of IPv6 that are the kernel's.
+    pub legacy6: RefCell<HashMap<FlowKey6, Legacy>>,
     /// What the agent was told, oldest first.
     pub events: RefCell<Vec<Event>>,
     /// When the next event of a bucket is due.
@@ -224,7 +228,8 @@ fn decapsulate(frame: &mut Vec<u8>, strip: usize, version: Version) -> Option<Op
 
 macro_rules! family_tables {
     ($family:ty, $frontend_key:ty, $address:ty, $flow_key:ty, $backend_key:ty,
-     $frontends:ident, $vips:ident, $flows:ident, $exceptions:ident, $backend_index:ident) => {
+     $frontends:ident, $vips:ident, $flows:ident, $exceptions:ident, $legacy:ident,
+     $backend_index:ident) => {
         impl FamilyTables<$family> for MemoryTables {
             fn frontend(&self, key: &$frontend_key) -> Option<Frontend> {
                 self.$frontends.get(key).copied()
@@ -263,6 +268,22 @@ macro_rules! family_tables {
                 self.$exceptions.borrow_mut().remove(key);
             }
 
+            fn with_legacy<R>(
+                &self,
+                key: &$flow_key,
+                access: impl FnOnce(&mut Legacy) -> R,
+            ) -> Option<R> {
+                self.$legacy.borrow_mut().get_mut(key).map(access)
+            }
+
+            fn insert_legacy(&self, key: &$flow_key, legacy: &Legacy) {
+                self.$legacy.borrow_mut().insert(*key, *legacy);
+            }
+
+            fn remove_legacy(&self, key: &$flow_key) {
+                self.$legacy.borrow_mut().remove(key);
+            }
+
             fn backend_index(&self, key: &$backend_key) -> Option<u32> {
                 self.$backend_index.get(key).copied()
             }
@@ -280,6 +301,7 @@ family_tables!(
     vips4,
     flows4,
     exceptions4,
+    legacy4,
     backend_index4
 );
 family_tables!(
@@ -292,6 +314,7 @@ family_tables!(
     vips6,
     flows6,
     exceptions6,
+    legacy6,
     backend_index6
 );
 

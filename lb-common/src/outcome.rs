@@ -53,6 +53,8 @@ outcomes! {
     CandidateSkipped = 11, "candidate_skipped";
     /// A client's reset was not where the pod expects the next segment, and changed nothing.
     ResetDoubted = 12, "reset_doubted";
+    /// A packet was left to the kernel, which had its flow before the programs came.
+    Legacy = 13, "legacy";
 }
 
 #[cfg(test)]

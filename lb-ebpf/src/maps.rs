@@ -14,7 +14,7 @@ use lb_common::flow::FlowTable;
 use lb_common::limit;
 use lb_common::maps::{
     Backend, BackendKey4, BackendKey6, Config, Event, Exception, Flow, FlowKey4, FlowKey6,
-    Frontend, FrontendKey4, FrontendKey6, FrontendStats, MacKey, Node, Slot, Tour, Vip,
+    Frontend, FrontendKey4, FrontendKey6, FrontendStats, Legacy, MacKey, Node, Slot, Tour, Vip,
 };
 use lb_common::outcome::Outcome;
 
@@ -28,6 +28,7 @@ const HALF_OPEN_COUNT: usize = 65_536;
 const ESTABLISHED_COUNT: usize = 262_144;
 const UDP_COUNT: usize = 131_072;
 const EXCEPTION_COUNT: usize = 131_072;
+const LEGACY_COUNT: usize = 262_144;
 const BACKEND_COUNT: usize = 1_048_576;
 /// Room for 3,600 events.
 const EVENT_BYTES: usize = 262_144;
@@ -72,6 +73,10 @@ static UDP6: HashMap<FlowKey6, Flow, UDP_COUNT, NO_PREALLOC> = HashMap::new();
 static EXCEPTIONS4: LruHashMap<FlowKey4, Exception, EXCEPTION_COUNT> = LruHashMap::new();
 #[btf_map]
 static EXCEPTIONS6: LruHashMap<FlowKey6, Exception, EXCEPTION_COUNT> = LruHashMap::new();
+#[btf_map]
+static LEGACY4: HashMap<FlowKey4, Legacy, LEGACY_COUNT, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static LEGACY6: HashMap<FlowKey6, Legacy, LEGACY_COUNT, NO_PREALLOC> = HashMap::new();
 #[btf_map]
 static EVENTS: RingBuf<Event, EVENT_BYTES> = RingBuf::new();
 #[btf_map]
@@ -119,7 +124,7 @@ pub(crate) fn resume<const FRAGS: bool>(context: *mut xdp_md) {
 macro_rules! family_tables {
     ($family:ty, $frontend_key:ty, $address:ty, $flow_key:ty, $backend_key:ty,
      $frontends:ident, $vips:ident, $half_open:ident, $established:ident, $udp:ident,
-     $exceptions:ident, $backend_index:ident) => {
+     $exceptions:ident, $legacy:ident, $backend_index:ident) => {
         impl FamilyTables<$family> for KernelTables {
             #[inline(always)]
             fn frontend(&self, key: &$frontend_key) -> Option<Frontend> {
@@ -188,6 +193,29 @@ macro_rules! family_tables {
             }
 
             #[inline(always)]
+            fn with_legacy<R>(
+                &self,
+                key: &$flow_key,
+                access: impl FnOnce(&mut Legacy) -> R,
+            ) -> Option<R> {
+                let legacy = $legacy.get_ptr_mut(key)?;
+                // SAFETY: the element outlives the program run; its fields stand alone.
+                Some(access(unsafe { &mut *legacy }))
+            }
+
+            #[inline(always)]
+            fn insert_legacy(&self, key: &$flow_key, legacy: &Legacy) {
+                // Without room the flow is as any that came later.
+                let _ = $legacy.insert(key, legacy, 0);
+            }
+
+            #[inline(always)]
+            fn remove_legacy(&self, key: &$flow_key) {
+                // That there is no such entry is what the caller wants.
+                let _ = $legacy.remove(key);
+            }
+
+            #[inline(always)]
             fn backend_index(&self, key: &$backend_key) -> Option<u32> {
                 // SAFETY: the value is copied at once; user space replaces elements, never edits them.
                 unsafe { $backend_index.get(key) }.copied()
@@ -208,6 +236,7 @@ family_tables!(
     ESTABLISHED4,
     UDP4,
     EXCEPTIONS4,
+    LEGACY4,
     BACKEND_INDEX4
 );
 family_tables!(
@@ -222,6 +251,7 @@ family_tables!(
     ESTABLISHED6,
     UDP6,
     EXCEPTIONS6,
+    LEGACY6,
     BACKEND_INDEX6
 );
 

@@ -180,6 +180,13 @@ impl Programs {
         Ok(hash.insert(Plain(key), Plain(value), 0)?)
     }
 
+    /// Takes an element out of a hash.
+    pub fn remove<K: Element, V: Element>(&mut self, map: &str, key: K) -> Result<()> {
+        let map = self.ebpf.map_mut(map).context("no such map")?;
+        let mut hash: HashMap<&mut MapData, Plain<K>, Plain<V>> = map.try_into()?;
+        Ok(hash.remove(&Plain(key))?)
+    }
+
     /// Every element of a hash.
     pub fn entries<K: Element, V: Element>(&self, map: &str) -> Result<Vec<(K, V)>> {
         let map = self.ebpf.map(map).context("no such map")?;

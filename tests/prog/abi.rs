@@ -15,7 +15,7 @@ use lb_common::addr::{AddrWords, Be32};
 use lb_common::drop::DropReason;
 use lb_common::maps::{
     Backend, BackendKey4, BackendKey6, Config, Exception, Flow, FlowKey4, FlowKey6, Frontend,
-    FrontendKey4, FrontendKey6, FrontendStats, MacKey, Node, Slot, Tour, Vip,
+    FrontendKey4, FrontendKey6, FrontendStats, Legacy, MacKey, Node, Slot, Tour, Vip,
 };
 
 /// Kind, octets of a key and of a value, flags.
@@ -72,6 +72,8 @@ fn the_maps_of_the_object_are_those_of_the_contract() {
             map::EXCEPTIONS6,
             of::<FlowKey6, Exception>(BPF_MAP_TYPE_LRU_HASH, 0),
         ),
+        (map::LEGACY4, hash::<FlowKey4, Legacy>()),
+        (map::LEGACY6, hash::<FlowKey6, Legacy>()),
         (map::EVENTS, of::<(), ()>(BPF_MAP_TYPE_RINGBUF, 0)),
         (map::EVENT_DUE, array::<u64>(BPF_MAP_TYPE_PERCPU_ARRAY, 0)),
         (map::TOUR, array::<Tour>(BPF_MAP_TYPE_PERCPU_ARRAY, 0)),

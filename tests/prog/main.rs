@@ -10,6 +10,7 @@ mod cost;
 mod drops;
 mod flood;
 mod header;
+mod legacy;
 mod load;
 mod neighbor;
 mod probe;

@@ -7,7 +7,8 @@ use crate::family::{Endpoints, Family};
 use crate::frame::Frame;
 use crate::hash::Ports;
 use crate::maps::{
-    Backend, Frontend, FrontendStats, backend_flags, frontend_flags, node_mode, peer_filter_bit,
+    Backend, Frontend, FrontendStats, backend_flags, config_flags, frontend_flags, node_mode,
+    peer_filter_bit,
 };
 use crate::wire::{protocol, udp};
 
@@ -24,6 +25,9 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
     pub(super) fn ingress(&self) -> Verdict {
         // A frame that a switch floods to every port is not for us to answer or to forward.
         if self.ethernet.destination != self.own_mac() {
+            return Verdict::Pass;
+        }
+        if self.config.flags & config_flags::LEGACY != 0 && self.is_legacy() {
             return Verdict::Pass;
         }
         match self.request() {

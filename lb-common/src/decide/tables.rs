@@ -6,7 +6,8 @@ use crate::family::{Family, V4, V6};
 use crate::flow::FlowTable;
 use crate::limit::{self, Rate};
 use crate::maps::{
-    Backend, Config, Event, Exception, Flow, Frontend, FrontendStats, MacKey, Node, Slot, Tour, Vip,
+    Backend, Config, Event, Exception, Flow, Frontend, FrontendStats, Legacy, MacKey, Node, Slot,
+    Tour, Vip,
 };
 use crate::outcome::Outcome;
 
@@ -35,6 +36,12 @@ pub trait FamilyTables<A: Family> {
     ) -> Option<R>;
     /// Removes an exception, if there is one.
     fn remove_exception(&self, key: &A::FlowKey);
+    /// Reads or changes in place what is known of a flow that is the kernel's.
+    fn with_legacy<R>(&self, key: &A::FlowKey, access: impl FnOnce(&mut Legacy) -> R) -> Option<R>;
+    /// Notes a flow that is the kernel's, if there is room.
+    fn insert_legacy(&self, key: &A::FlowKey, legacy: &Legacy);
+    /// Forgets a flow that was the kernel's, if it was.
+    fn remove_legacy(&self, key: &A::FlowKey);
     /// Index in the backends of what other nodes call by address and port.
     fn backend_index(&self, key: &A::BackendKey) -> Option<u32>;
 }
