@@ -42,13 +42,21 @@ pub struct Endpoint {
     pub hops: Hops,
 }
 
+impl Endpoint {
+    fn is_end_of(&self, arrival: &Arrival) -> bool {
+        self.remote == arrival.from
+            && self.local.is_none_or(|local| local == arrival.to)
+            && self.hops == arrival.hops
+    }
+}
+
 /// Whence a datagram came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Arrival {
     /// Its source.
     pub from: IpAddr,
-    /// The address that the socket is bound to, if it is bound to one.
-    pub local: Option<IpAddr>,
+    /// Its destination.
+    pub to: IpAddr,
     /// By the port that it came to.
     pub hops: Hops,
     /// Its TTL or hop limit.
@@ -174,10 +182,11 @@ impl Speaker {
         timers.min()
     }
 
-    /// The sessions, without those that are over.
-    pub fn sessions(&self) -> impl Iterator<Item = (&Endpoint, &Session)> {
-        let wanted = self.sessions.values().filter(|entry| entry.ends.is_none());
-        wanted.map(|entry| (&entry.endpoint, &entry.session))
+    /// The session of an endpoint, unless it is over.
+    pub fn session(&self, endpoint: &Endpoint) -> Option<&Session> {
+        let mut wanted = self.sessions.values().filter(|entry| entry.ends.is_none());
+        let entry = wanted.find(|entry| entry.endpoint == *endpoint)?;
+        Some(&entry.session)
     }
 
     /// Every endpoint that something may still be sent to, or come from.
@@ -196,13 +205,8 @@ impl Speaker {
             let entry = self.sessions.get_mut(&discriminator);
             return entry.ok_or(Discard::UnknownDiscriminator);
         }
-        let endpoint = Endpoint {
-            remote: arrival.from,
-            local: arrival.local,
-            hops: arrival.hops,
-        };
         let mut entries = self.sessions.values_mut();
-        let entry = entries.find(|entry| entry.endpoint == endpoint);
+        let entry = entries.find(|entry| entry.endpoint.is_end_of(arrival));
         entry.ok_or(Discard::UnknownPeer)
     }
 

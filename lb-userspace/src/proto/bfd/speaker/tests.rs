@@ -43,7 +43,7 @@ fn speaker(endpoints: &[Endpoint], now: Instant) -> Speaker {
 fn arrival(last: u8, hops: Hops, ttl: u8) -> Arrival {
     Arrival {
         from: addr(last),
-        local: None,
+        to: addr(100),
         hops,
         ttl,
     }
@@ -76,9 +76,7 @@ fn packet(state: State, yours: Option<Discriminator>) -> ControlPacket {
 }
 
 fn state(speaker: &Speaker, endpoint: Endpoint) -> Option<State> {
-    let mut sessions = speaker.sessions();
-    let (_, session) = sessions.find(|(known, _)| **known == endpoint)?;
-    Some(session.state().0)
+    Some(speaker.session(&endpoint)?.state().0)
 }
 
 #[test]
@@ -160,6 +158,23 @@ fn what_is_for_nobody_or_comes_from_too_far_is_counted() {
         &packet(State::Down, None).encode(),
         now,
     );
+    assert_eq!(state(&speaker, ends[1]), Some(State::Init));
+}
+
+#[test]
+fn sessions_with_one_peer_from_two_addresses_are_two() {
+    let now = Instant::now();
+    let ends = [100, 101].map(|last| Endpoint {
+        local: Some(addr(last)),
+        ..endpoint(1, Hops::Single)
+    });
+    let mut speaker = speaker(&ends, now);
+    let from = Arrival {
+        to: addr(101),
+        ..arrival(1, Hops::Single, 255)
+    };
+    speaker.handle_datagram(&from, &packet(State::Down, None).encode(), now);
+    assert_eq!(state(&speaker, ends[0]), Some(State::Down));
     assert_eq!(state(&speaker, ends[1]), Some(State::Init));
 }
 
