@@ -26,6 +26,7 @@ use crate::model::intent::{Finding, Intent};
 use crate::net::{kernel_vips, netlink, unix_http};
 use crate::plan;
 use crate::plan::layout::{Capacity, Layout, Plan};
+use crate::tasks::bfd::Bfd;
 use crate::tasks::control::{self, Desired};
 use crate::tasks::datapath::{Datapath, Inputs};
 use crate::tasks::liveness::{self, Members, Prober, States};
@@ -257,6 +258,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let (programmed_out, programmed) = watch::channel(None);
     let (book_out, book) = watch::channel(BTreeMap::new());
     let (stop_sessions, sessions_stop) = oneshot::channel();
+    let bfd = Bfd::start().context("failed to start the thread of BFD")?;
 
     let report = Report {
         node: settings.node.clone(),
@@ -266,6 +268,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         desired: desired.clone(),
         programmed: programmed.clone(),
         sessions: book.clone(),
+        bfd_discards: bfd.discards.clone(),
         members,
         counters: loaded.counters,
         map_bytes: loaded.map_bytes,
@@ -323,7 +326,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     if let Some(health) = health {
         tasks.spawn(health::run(health, programmed.clone()));
     }
-    let sessions = tokio::spawn(Sessions::new(book_out).run(programmed, sessions_stop));
+    let sessions = tokio::spawn(Sessions::new(book_out, bfd).run(programmed, sessions_stop));
 
     let outcome = tokio::select! {
         () = signals.next() => Ok(()),

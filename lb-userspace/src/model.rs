@@ -1,6 +1,7 @@
 //! Plain data: what the cluster says, and what this node is to do about it. No
 //! I/O, no policy.
 
+pub mod bfd;
 pub mod cluster;
 pub mod intent;
 pub mod name;

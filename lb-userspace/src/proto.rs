@@ -6,6 +6,7 @@
 //! `handle_timeout(now)`, `poll_transmit()`, `poll_event()`, and `poll_timeout()`, which says when to call
 //! `handle_timeout` and for which timer. After any `handle_*` its owner polls until there is nothing left.
 
+pub mod bfd;
 pub mod bgp;
 pub mod liveness;
 pub mod timers;

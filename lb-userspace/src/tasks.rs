@@ -20,6 +20,7 @@
 //! A task ends when its inputs are gone, or when the daemon drops it; each can be dropped at any await.
 
 pub mod admin;
+pub mod bfd;
 pub mod bgp;
 pub mod control;
 pub mod datapath;

@@ -248,6 +248,7 @@ pub(crate) fn intent() -> SessionIntent {
             next_hops: BTreeMap::from([(Family::V4, NODE_V4), (Family::V6, NODE_V6)]),
         },
         routes: BTreeMap::new(),
+        bfd: None,
     }
 }
 

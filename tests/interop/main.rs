@@ -13,6 +13,7 @@
 )]
 
 mod authentication;
+mod bfd;
 mod lab;
 mod liveness;
 mod routes;

@@ -8,7 +8,8 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 use super::{ask, print};
 use crate::model::status::{
-    FindingStatus, FrontendStatus, NodeStatus, ServiceStatus, SessionReport, Status,
+    BfdSessionStatus, FindingStatus, FrontendStatus, NodeStatus, ServiceStatus, SessionReport,
+    Status,
 };
 
 /// Prints the agent's status, for people or as one line of JSON.
@@ -144,8 +145,10 @@ fn traffic(frontends: &[FrontendStatus]) -> Table {
 }
 
 fn sessions(sessions: &[SessionReport]) -> Table {
-    let mut table = table(["PEER", "ADDRESS", "STATE", "UP", "HOLD", "ROUTES", "NOTE"]);
-    right_aligned(&mut table, [5]);
+    let mut table = table([
+        "PEER", "ADDRESS", "STATE", "UP", "HOLD", "BFD", "ROUTES", "NOTE",
+    ]);
+    right_aligned(&mut table, [6]);
     for session in sessions {
         table.add_row([
             session.peer.clone(),
@@ -158,6 +161,7 @@ fn sessions(sessions: &[SessionReport]) -> Table {
                     .map(|hold| format!("{hold}s"))
                     .unwrap_or_default(),
             ),
+            or_dash(&session.bfd.as_ref().map(bfd).unwrap_or_default()),
             grouped(session.routes.len() as u64),
             session_note(session),
         ]);
@@ -165,7 +169,15 @@ fn sessions(sessions: &[SessionReport]) -> Table {
     table
 }
 
-/// Which families stay unsaid, and why it was down last.
+/// The state, and how soon a loss is seen.
+fn bfd(bfd: &BfdSessionStatus) -> String {
+    match bfd.detect_ms {
+        Some(time) if bfd.state == "up" => format!("up, {time}ms"),
+        _ => bfd.state.clone(),
+    }
+}
+
+/// Which families stay unsaid, what hinders BFD, and why it was down last.
 fn session_note(session: &SessionReport) -> String {
     let error = session
         .last_error
@@ -174,7 +186,14 @@ fn session_note(session: &SessionReport) -> String {
             Some(_) => format!("before: {error}"),
             None => error.clone(),
         });
-    let notes: Vec<_> = session.not_announced.iter().cloned().chain(error).collect();
+    let failure = session.bfd.iter().filter_map(|bfd| bfd.failure.clone());
+    let notes: Vec<_> = session
+        .not_announced
+        .iter()
+        .cloned()
+        .chain(failure)
+        .chain(error)
+        .collect();
     notes.join("; ")
 }
 

@@ -9,6 +9,7 @@
 
 pub mod advertisement;
 pub mod annotation;
+mod bfd_profile;
 mod community;
 mod duration;
 mod endpoints;
@@ -24,6 +25,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use super::object::Object;
+use crate::model::bfd::BfdProfile;
 use crate::model::cluster::{Community, Endpoint, L2Advertisement, Labels, Node, Pool};
 use crate::model::name::ObjectName;
 
@@ -64,8 +66,8 @@ pub enum Part {
     L2Advertisement(L2Advertisement),
     /// Aliases for communities.
     Communities(Vec<(String, Community)>),
-    /// Read and without effect.
-    Nothing,
+    /// A BFDProfile.
+    BfdProfile(BfdProfile),
 }
 
 /// Something wrong with a field.
@@ -141,7 +143,9 @@ pub fn convert(object: &Object, settings: &Settings) -> (Option<Part>, Vec<Probl
         }
         Object::Secret(secret) => Part::Secret(secret::convert(secret, &mut problems)),
         Object::IpAddressPool(pool) => Part::Pool(pool::convert(pool, &mut problems)),
-        Object::BgpPeer(peer) => Part::Peer(Box::new(peer::convert(peer, &mut problems))),
+        Object::BgpPeer(peer) => {
+            Part::Peer(Box::new(peer::convert(peer, annotations, &mut problems)))
+        }
         Object::BgpAdvertisement(advertisement) => Part::BgpAdvertisement(
             advertisement::convert_bgp(&advertisement.spec, &mut problems),
         ),
@@ -152,9 +156,8 @@ pub fn convert(object: &Object, settings: &Settings) -> (Option<Part>, Vec<Probl
         Object::Community(community) => {
             Part::Communities(community::convert(&community.spec, &mut problems))
         }
-        Object::BfdProfile(_) => {
-            problems.note("", "BFD is not there yet: the profile has no effect");
-            Part::Nothing
+        Object::BfdProfile(profile) => {
+            Part::BfdProfile(bfd_profile::convert(&profile.spec, &mut problems))
         }
     };
     ((!problems.refused).then_some(part), problems.into_vec())

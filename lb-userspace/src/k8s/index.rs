@@ -13,6 +13,7 @@ use super::convert::{
     find_overlap, well_known,
 };
 use super::object::{Key, Kind, Object};
+use crate::model::bfd::BfdProfile;
 use crate::model::cluster::{BgpAdvertisement, BgpPeer, Cluster, Community, Pool, Service};
 use crate::model::intent::Finding;
 use crate::model::name::ObjectName;
@@ -149,6 +150,7 @@ struct Assembly<'a> {
     peers: Vec<(&'a str, &'a str, &'a OpenPeer)>,
     advertisements: Vec<(&'a str, &'a str, &'a OpenBgpAdvertisement)>,
     secrets: BTreeMap<ObjectName, &'a SecretPart>,
+    bfd_profiles: BTreeMap<&'a str, &'a BfdProfile>,
 }
 
 impl<'a> Assembly<'a> {
@@ -187,7 +189,7 @@ impl<'a> Assembly<'a> {
                 .entry(service.clone())
                 .or_default()
                 .extend_from_slice(endpoints),
-            Part::Endpoints(None, _) | Part::Nothing => {}
+            Part::Endpoints(None, _) => {}
             Part::Node(node) => {
                 self.cluster.nodes.insert(name, node.clone());
             }
@@ -205,6 +207,9 @@ impl<'a> Assembly<'a> {
                 self.cluster
                     .l2_advertisements
                     .insert(name, advertisement.clone());
+            }
+            Part::BfdProfile(profile) => {
+                self.bfd_profiles.insert(&key.name, profile);
             }
             Part::Communities(aliases) => self.add_aliases(key, place, aliases),
         }
@@ -278,27 +283,40 @@ impl<'a> Assembly<'a> {
         self.cluster.pools.clone_from(settled);
     }
 
-    /// Looks up passwords. `settled` holds the last complete peers, before and after.
+    /// Looks up passwords and BFDProfiles. `settled` holds the last complete peers, before and after.
     fn settle_peers(&mut self, settled: &mut BTreeMap<String, BgpPeer>) {
         let mut last = std::mem::take(settled);
         for (name, place, open) in std::mem::take(&mut self.peers) {
             let mut peer = open.peer.clone();
+            let mut missing = Vec::new();
             if let Some(secret) = &open.password_secret {
                 match self.password(secret) {
                     Ok(password) => peer.password = Some(password),
-                    Err(message) => {
-                        let kept = last.remove(name);
-                        self.findings.push(Finding {
-                            source: place.to_owned(),
-                            object: format!("{} {name}", Kind::BgpPeer),
-                            field: "spec.passwordSecret".to_owned(),
-                            message: with_fate(&message, kept.is_some()),
-                        });
-                        match kept {
-                            Some(kept) => peer = kept,
-                            None => continue,
-                        }
-                    }
+                    Err(message) => missing.push(("spec.passwordSecret", message)),
+                }
+            }
+            if let Some(profile) = &open.bfd_profile {
+                match self.bfd_profiles.get(profile.as_str()) {
+                    Some(&profile) => peer.bfd = Some(profile.clone()),
+                    None => missing.push((
+                        "spec.bfdProfile",
+                        format!("referencing non existing bfd profile \"{profile}\""),
+                    )),
+                }
+            }
+            if !missing.is_empty() {
+                let kept = last.remove(name);
+                for (field, message) in missing {
+                    self.findings.push(Finding {
+                        source: place.to_owned(),
+                        object: format!("{} {name}", Kind::BgpPeer),
+                        field: field.to_owned(),
+                        message: with_fate(&message, kept.is_some()),
+                    });
+                }
+                match kept {
+                    Some(kept) => peer = kept,
+                    None => continue,
                 }
             }
             settled.insert(name.to_owned(), peer);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use lb_common::addr::Mac;
 
+use super::bfd::BfdProfile;
 use super::name::ObjectName;
 use super::password::Password;
 
@@ -334,6 +335,10 @@ pub struct BgpPeer {
     pub ebgp_multi_hop: bool,
     /// `dualStackAddressFamily`: both families on this session.
     pub dual_stack: bool,
+    /// BFD beside the session, its profile already looked up.
+    pub bfd: Option<BfdProfile>,
+    /// The session waits until BFD is up.
+    pub awaits_bfd: bool,
 }
 
 /// A BGP community.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use lb_common::addr::Mac;
 
+use super::bfd::BfdIntent;
 use super::cluster::{Community, Family, Forwarding, PeerAsn, Protocol};
 use super::name::ObjectName;
 use super::password::Password;
@@ -121,6 +122,8 @@ pub struct SessionIntent {
     pub config: SessionConfig,
     /// Routes to announce.
     pub routes: BTreeMap<IpNet, RouteAttributes>,
+    /// BFD beside it.
+    pub bfd: Option<BfdIntent>,
 }
 
 /// Parameters of a BGP session.

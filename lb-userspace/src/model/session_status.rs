@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use serde::Serialize;
 
+use super::bfd::BfdStatus;
+
 /// The states of RFC 4271, as fixed lower-case words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -58,6 +60,8 @@ pub struct SessionStatus {
     pub notifications_received: u64,
     /// The last failure and what to do about it; kept after recovery.
     pub last_error: Option<String>,
+    /// BFD beside the session.
+    pub bfd: Option<BfdStatus>,
 }
 
 impl SessionStatus {
@@ -78,6 +82,7 @@ impl SessionStatus {
             notifications_sent: 0,
             notifications_received: 0,
             last_error: None,
+            bfd: None,
         }
     }
 

@@ -30,6 +30,9 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     /// Packets dropped, by reason; reasons that never occurred are left out.
     pub drops: BTreeMap<String, u64>,
+    /// BFD packets discarded, by reason; reasons that never occurred are left out.
+    #[serde(default)]
+    pub bfd_discards: BTreeMap<String, u64>,
     /// What is wrong with the objects.
     pub findings: Vec<FindingStatus>,
     /// The slot array.
@@ -135,6 +138,35 @@ pub struct SessionReport {
     pub received_refused: u64,
     /// What ended the last session or attempt.
     pub last_error: Option<String>,
+    /// BFD beside the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bfd: Option<BfdSessionStatus>,
+}
+
+/// BFD beside a BGP session.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct BfdSessionStatus {
+    /// `admin_down`, `down`, `init` or `up`.
+    pub state: String,
+    /// Seconds since it was entered.
+    pub since_seconds: u64,
+    /// What the peer said last of its own state.
+    pub remote_state: String,
+    /// Why our state changed last: a diagnostic of RFC 5880 §4.1 in lower case.
+    pub local_diag: String,
+    /// The same of the peer.
+    pub remote_diag: String,
+    /// The longest time between two packets of ours; absent while none are sent.
+    pub transmit_interval_ms: Option<u64>,
+    /// How long the peer may be silent; absent before it was heard.
+    pub detect_ms: Option<u64>,
+    /// The peer may be behind routers.
+    pub multihop: bool,
+    /// How often the path was there and was lost.
+    pub losses: u64,
+    /// Why nothing can be sent or received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// Another node.

@@ -158,6 +158,8 @@ pub(super) fn peer(address: &str) -> BgpPeer {
         password: None,
         ebgp_multi_hop: false,
         dual_stack: false,
+        bfd: None,
+        awaits_bfd: false,
     }
 }
 

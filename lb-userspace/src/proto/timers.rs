@@ -63,11 +63,17 @@ impl Jitter {
     /// `base` × a factor drawn evenly from 0.75 to 1.0 (RFC 4271 §10).
     pub fn apply(&mut self, base: Duration) -> Duration {
         let quarter = base / 4;
-        let sixteenths = u32::try_from(self.draw() & 0xffff).unwrap_or(0);
-        base - quarter + quarter * sixteenths / 0xffff
+        base - quarter + self.part(quarter)
     }
 
-    fn draw(&mut self) -> u64 {
+    /// A part of `whole`, drawn evenly from none of it to all.
+    pub fn part(&mut self, whole: Duration) -> Duration {
+        let share = u32::try_from(self.draw() & 0xffff).unwrap_or(0);
+        whole * share / 0xffff
+    }
+
+    /// The next number of the stream.
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

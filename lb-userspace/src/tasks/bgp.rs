@@ -22,6 +22,8 @@ use tokio::time::{sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use self::parameters::{dial_key, dial_options, peer_address, session_config, session_routes};
+use self::path::Path;
+use crate::model::bfd::BfdReport;
 use crate::model::intent::{SessionConfig, SessionIntent};
 use crate::model::session_status::{SessionState, SessionStatus};
 use crate::net::bgp_socket::{Connection, DialError};
@@ -31,6 +33,7 @@ use crate::proto::bgp::reason::Reason;
 use crate::proto::bgp::session::{self, Event, Session, Withheld};
 
 mod parameters;
+mod path;
 
 /// Time for the last messages of a session to leave, and for the peer to close.
 const LINGER: Duration = Duration::from_secs(1);
@@ -53,6 +56,8 @@ pub enum Stop {
 pub struct Peer {
     /// What the session is doing.
     pub status: watch::Receiver<SessionStatus>,
+    /// Where to say how BFD beside the session is.
+    pub bfd: watch::Sender<BfdReport>,
     stop: oneshot::Sender<Stop>,
     task: JoinHandle<()>,
 }
@@ -67,8 +72,14 @@ impl Peer {
             let address = intent.borrow().config.peer_address;
             watch::channel(SessionStatus::new(name, address, clock()))
         };
-        let task = tokio::spawn(Driver::new(intent, publish).run(stopped));
-        Self { status, stop, task }
+        let (bfd, path) = watch::channel(BfdReport::default());
+        let task = tokio::spawn(Driver::new(intent, publish, path).run(stopped));
+        Self {
+            status,
+            bfd,
+            stop,
+            task,
+        }
     }
 
     /// Ends the session; returns when the peer has been told, or after two seconds at the latest.
@@ -90,6 +101,7 @@ type Dialing = Pin<Box<dyn Future<Output = Result<Connection, DialError>> + Send
 struct Driver {
     intent: watch::Receiver<SessionIntent>,
     publish: watch::Sender<SessionStatus>,
+    path: Path,
     config: SessionConfig,
     session: Session,
     dialing: Option<Dialing>,
@@ -102,6 +114,7 @@ enum Wake {
     Stopped(Stop),
     IntentChanged,
     IntentClosed,
+    PathChanged,
     Dialed(Result<Connection, DialError>),
     Read(io::Result<usize>),
     Writable,
@@ -112,13 +125,15 @@ impl Driver {
     fn new(
         mut intent: watch::Receiver<SessionIntent>,
         publish: watch::Sender<SessionStatus>,
+        path: watch::Receiver<BfdReport>,
     ) -> Self {
-        let SessionIntent { config, routes } = intent.borrow_and_update().clone();
+        let SessionIntent { config, routes, .. } = intent.borrow_and_update().clone();
         let mut session = Session::new(session_config(&config), seed(), clock());
         session.handle_routes(session_routes(&routes));
         Self {
             intent,
             publish,
+            path: Path::new(path),
             config,
             session,
             dialing: None,
@@ -137,6 +152,7 @@ impl Driver {
                     Ok(()) => Wake::IntentChanged,
                     Err(_) => Wake::IntentClosed,
                 },
+                () = self.path.changed() => Wake::PathChanged,
                 dialed = ready(&mut self.dialing) => Wake::Dialed(dialed),
                 read = read(self.connection.as_ref(), &mut buffer) => Wake::Read(read),
                 () = writable(self.connection.as_ref(), &self.unsent) => Wake::Writable,
@@ -146,6 +162,7 @@ impl Driver {
                 Wake::Stopped(stop) => return self.stop(stop).await,
                 Wake::IntentClosed => return self.stop(Stop::Restart).await,
                 Wake::IntentChanged => self.follow_intent().await,
+                Wake::PathChanged => self.follow_path(),
                 Wake::Dialed(result) => self.dialed(result),
                 Wake::Read(Ok(length @ 1..)) => {
                     self.session
@@ -176,7 +193,11 @@ impl Driver {
         match event {
             Event::Dial => {
                 let options = dial_options(&self.config);
-                self.dialing = Some(Box::pin(async move { Connection::dial(&options).await }));
+                let proven = self.await_path();
+                self.dialing = Some(Box::pin(async move {
+                    proven.await;
+                    Connection::dial(&options).await
+                }));
             }
             Event::Close { graceful } => {
                 self.dialing = None;
@@ -196,6 +217,9 @@ impl Driver {
             }
             // Why a dial failed is known better here than in the session.
             Event::Failed(Reason::Disconnected(State::Connect)) => {}
+            Event::Failed(Reason::ConnectTimeout) if self.waits_for_path() => {
+                self.fail("waiting for BFD: the peer does not answer it".to_owned());
+            }
             Event::Failed(Reason::ConnectTimeout) => {
                 let peer = peer_address(&self.config);
                 let key = if self.config.password.is_some() {
@@ -291,7 +315,7 @@ impl Driver {
     }
 
     async fn follow_intent(&mut self) {
-        let SessionIntent { config, routes } = self.intent.borrow_and_update().clone();
+        let SessionIntent { config, routes, .. } = self.intent.borrow_and_update().clone();
         let parameters = session_config(&config);
         let before = session_config(&self.config);
         if before.needs_new_open(&parameters) || dial_key(&self.config) != dial_key(&config) {

@@ -8,6 +8,7 @@ use lb_common::drop::DropReason;
 use lb_common::maps::{FrontendStats, Node, node_mode};
 use tokio::sync::watch;
 
+use super::bfd;
 use super::control::Desired;
 use super::datapath::Programmed;
 use super::liveness::{self, Members};
@@ -40,6 +41,8 @@ pub struct Report {
     pub programmed: watch::Receiver<Option<Programmed>>,
     /// The sessions.
     pub sessions: watch::Receiver<SessionBook>,
+    /// BFD packets that were discarded.
+    pub bfd_discards: watch::Receiver<bfd::Discards>,
     /// The other nodes.
     pub members: watch::Receiver<Members>,
     /// The counters.
@@ -61,6 +64,7 @@ impl Report {
             services: services(&desired.intent),
             sessions: sessions::report(&self.sessions.borrow()),
             drops: self.drops(),
+            bfd_discards: self.bfd_discards(),
             findings: findings(&desired),
             map_bytes: self.map_bytes,
             ..Status::default()
@@ -161,6 +165,14 @@ impl Report {
                 refused: Some(reason.clone()),
                 ..FrontendStatus::default()
             }))
+            .collect()
+    }
+
+    fn bfd_discards(&self) -> std::collections::BTreeMap<String, u64> {
+        let counts = self.bfd_discards.borrow();
+        let counts = counts.iter().map(|(reason, count)| (*reason, *count));
+        counts
+            .map(|(reason, count)| (reason.to_owned(), count))
             .collect()
     }
 

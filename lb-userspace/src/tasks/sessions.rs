@@ -6,18 +6,20 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use ipnet::IpNet;
 use tokio::sync::{oneshot, watch};
 use tracing::info;
 
+use super::bfd::{self, Bfd};
 use super::bgp::{Peer, Stop};
 use super::datapath::Programmed;
+use crate::model::bfd::BfdStatus;
 use crate::model::intent::{RouteAttributes, SessionIntent};
 use crate::model::session_status::{SessionState, SessionStatus};
-use crate::model::status::SessionReport;
+use crate::model::status::{BfdSessionStatus, SessionReport};
 use crate::net::clock;
 
 /// Where to read what each session does, by BGPPeer.
@@ -28,6 +30,7 @@ pub type SessionBook = BTreeMap<String, watch::Receiver<SessionStatus>>;
 pub struct Sessions {
     running: BTreeMap<String, Running>,
     book: watch::Sender<SessionBook>,
+    bfd: Bfd,
 }
 
 #[derive(Debug)]
@@ -37,11 +40,12 @@ struct Running {
 }
 
 impl Sessions {
-    /// None yet; `book` says where to read about those to come.
-    pub fn new(book: watch::Sender<SessionBook>) -> Self {
+    /// None yet; `book` says where to read about those to come, `bfd` watches the paths to their peers.
+    pub fn new(book: watch::Sender<SessionBook>, bfd: Bfd) -> Self {
         Self {
             running: BTreeMap::new(),
             book,
+            bfd,
         }
     }
 
@@ -75,6 +79,7 @@ impl Sessions {
             &Stop::Drain("torline stops".to_owned()),
         )
         .await;
+        self.bfd.stop().await;
     }
 
     async fn follow(&mut self, programmed: &Programmed) {
@@ -107,7 +112,24 @@ impl Sessions {
                 .map(|(name, running)| (name.clone(), running.peer.status.clone()))
                 .collect(),
         );
+        self.bfd.request(self.requests());
         end(gone.into_iter(), &Stop::Deconfigured).await;
+    }
+
+    fn requests(&self) -> bfd::Requests {
+        let request = |running: &Running| {
+            let intent = running.intent.borrow();
+            Some(bfd::Request {
+                peer: intent.config.peer_address,
+                source: intent.config.source_address,
+                intent: intent.bfd.clone()?,
+                report: running.peer.bfd.clone(),
+            })
+        };
+        let wanted = self.running.iter();
+        wanted
+            .filter_map(|(name, running)| Some((name.clone(), request(running)?)))
+            .collect()
     }
 }
 
@@ -161,6 +183,23 @@ fn one(status: &SessionStatus, now: Instant) -> SessionReport {
         not_announced: status.not_announced.clone(),
         received_refused: status.received_refused,
         last_error: status.last_error.clone(),
+        bfd: status.bfd.as_ref().map(|bfd| beside(bfd, now)),
+    }
+}
+
+fn beside(bfd: &BfdStatus, now: Instant) -> BfdSessionStatus {
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    BfdSessionStatus {
+        state: bfd.state.name().to_owned(),
+        since_seconds: now.saturating_duration_since(bfd.since).as_secs(),
+        remote_state: bfd.remote_state.name().to_owned(),
+        local_diag: bfd.local_diagnostic.to_owned(),
+        remote_diag: bfd.remote_diagnostic.to_owned(),
+        transmit_interval_ms: bfd.transmit_interval.map(milliseconds),
+        detect_ms: bfd.detection_time.map(milliseconds),
+        multihop: bfd.is_multihop,
+        losses: bfd.losses,
+        failure: bfd.failure.clone(),
     }
 }
 

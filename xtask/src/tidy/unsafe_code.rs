@@ -10,6 +10,7 @@ const FILES: &[&str] = &[
     "lb-userspace/src/datapath/pod.rs",
     "lb-userspace/src/datapath/batch.rs",
     "lb-userspace/src/datapath/slots.rs",
+    "lb-userspace/src/net/realtime.rs",
     "lb-userspace/src/net/tcp_md5.rs",
     "tests/harness/pass.rs",
     "tests/harness/program.rs",

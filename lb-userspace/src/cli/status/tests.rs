@@ -66,6 +66,11 @@ fn example() -> Status {
             hold_time_seconds: Some(90),
             routes: vec!["203.0.113.10/32".into()],
             last_error: Some("no answer".into()),
+            bfd: Some(BfdSessionStatus {
+                state: "up".into(),
+                detect_ms: Some(150),
+                ..BfdSessionStatus::default()
+            }),
             ..SessionReport::default()
         }],
         nodes: vec![NodeStatus {
@@ -87,6 +92,7 @@ fn example() -> Status {
             total: 4_194_304,
         },
         map_bytes: 64_184_320,
+        ..Status::default()
     }
 }
 
@@ -117,8 +123,8 @@ traffic
   203.0.113.10:80/tcp  default/web  1,234,567  98,765,432  1,000    617,283
 
 sessions
-  PEER  ADDRESS    STATE        UP     HOLD  ROUTES  NOTE
-  tor   192.0.2.1  established  1h02m  90s        1  before: no answer
+  PEER  ADDRESS    STATE        UP     HOLD  BFD        ROUTES  NOTE
+  tor   192.0.2.1  established  1h02m  90s   up, 150ms       1  before: no answer
 
 nodes
   NODE    STATE  REACHED BY  MAC                ADDRESSES

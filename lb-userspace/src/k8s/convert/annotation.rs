@@ -38,7 +38,7 @@ pub enum Syntax {
 }
 
 /// All of Torline's annotations.
-pub const TABLE: [Annotation; 7] = [
+pub const TABLE: [Annotation; 8] = [
     Annotation {
         kind: Kind::Node,
         name: "mac",
@@ -81,6 +81,13 @@ pub const TABLE: [Annotation; 7] = [
         value: Syntax::Word(&["l2", "geneve"]),
         description: "How packets get to the node of the chosen pod: over the segment and not beyond \
                       it, or through tunnels. Without it, nodes that share a segment use it.",
+        effective: true,
+    },
+    Annotation {
+        kind: Kind::BgpPeer,
+        name: "bfd-strict",
+        value: Syntax::Word(&["true", "false"]),
+        description: "Whether the session waits until BFD is up.",
         effective: true,
     },
     Annotation {

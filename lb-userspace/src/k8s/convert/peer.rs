@@ -3,23 +3,29 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use super::{Problems, duration, selector};
+use super::{Problems, annotation, duration, selector};
 use crate::k8s::api::{BgpPeerSpec, Resource};
-use crate::k8s::object::SYSTEM_NAMESPACE;
-use crate::model::cluster::{BgpPeer, PeerAsn};
+use crate::k8s::object::{Kind, SYSTEM_NAMESPACE};
+use crate::model::cluster::{BgpPeer, Labels, PeerAsn};
 use crate::model::name::ObjectName;
 
-/// A BGPPeer whose password is not looked up yet.
+/// A BGPPeer whose password and BFDProfile are not looked up yet.
 #[derive(Clone, PartialEq, Debug)]
 pub struct OpenPeer {
     /// The peer; `password` is set if the object holds it itself.
     pub peer: BgpPeer,
     /// The Secret that holds the password.
     pub password_secret: Option<ObjectName>,
+    /// The BFDProfile.
+    pub bfd_profile: Option<String>,
 }
 
 /// Converts a BGPPeer.
-pub(super) fn convert(peer: &Resource<BgpPeerSpec>, problems: &mut Problems) -> OpenPeer {
+pub(super) fn convert(
+    peer: &Resource<BgpPeerSpec>,
+    annotations: &Labels,
+    problems: &mut Problems,
+) -> OpenPeer {
     let spec = &peer.spec;
     if spec.my_asn == 0 {
         problems.refuse("spec.myASN", "missing local ASN: write our AS number");
@@ -58,10 +64,13 @@ pub(super) fn convert(peer: &Resource<BgpPeerSpec>, problems: &mut Problems) -> 
         password: (!spec.password.is_empty()).then(|| spec.password.clone()),
         ebgp_multi_hop: spec.ebgp_multi_hop,
         dual_stack: spec.dual_stack_address_family,
+        bfd: None,
+        awaits_bfd: awaits_bfd(spec, annotations, problems),
     };
     OpenPeer {
         peer,
         password_secret,
+        bfd_profile: (!spec.bfd_profile.is_empty()).then(|| spec.bfd_profile.clone()),
     }
 }
 
@@ -232,6 +241,17 @@ fn password_secret(peer: &Resource<BgpPeerSpec>, problems: &mut Problems) -> Opt
     ))
 }
 
+fn awaits_bfd(spec: &BgpPeerSpec, annotations: &Labels, problems: &mut Problems) -> bool {
+    let awaits = annotation::ours(Kind::BgpPeer, "bfd-strict", annotations) == Some("true");
+    if awaits && spec.bfd_profile.is_empty() {
+        problems.note(
+            "spec.bfdProfile",
+            "the annotation torline.io/bfd-strict has no effect without a BFDProfile",
+        );
+    }
+    awaits
+}
+
 /// What would change where the session runs or who we are is refused; the rest is noted.
 fn refuse_unsupported(spec: &BgpPeerSpec, problems: &mut Problems) {
     if !spec.vrf.is_empty() {
@@ -239,12 +259,6 @@ fn refuse_unsupported(spec: &BgpPeerSpec, problems: &mut Problems) {
     }
     if spec.local_asn.is_some() {
         problems.refuse("spec.localASN", "localASN is not there yet: set myASN");
-    }
-    if !spec.bfd_profile.is_empty() {
-        problems.note(
-            "spec.bfdProfile",
-            "BFD is not there yet: the session relies on its hold time",
-        );
     }
     if spec.enable_graceful_restart {
         problems.note(

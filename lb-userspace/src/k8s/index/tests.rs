@@ -127,6 +127,43 @@ fn a_peer_waits_for_its_password_and_then_keeps_it() {
 }
 
 #[test]
+fn a_peer_waits_for_its_bfd_profile_and_then_keeps_it() {
+    let mut index = Index::default();
+    let spec = "{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1, bfdProfile: fast}";
+    put(&mut index, "a", &metallb("BGPPeer", "tor", spec));
+    let snapshot = index.snapshot();
+    assert!(snapshot.cluster.peers.is_empty());
+    assert_eq!(snapshot.findings[0].field, "spec.bfdProfile");
+    let message = &messages(&snapshot)[0];
+    assert!(message.contains("referencing non existing bfd profile \"fast\""));
+
+    let fast = metallb("BFDProfile", "fast", "{receiveInterval: 50}");
+    put(&mut index, "a", &fast);
+    let snapshot = index.snapshot();
+    assert_eq!(snapshot.findings, []);
+    let profile = snapshot.cluster.peers["tor"].bfd.clone().unwrap();
+    assert_eq!(profile.receive_interval.as_millis(), 50);
+    assert_eq!(profile.transmit_interval.as_millis(), 300);
+
+    put(
+        &mut index,
+        "a",
+        &metallb("BFDProfile", "fast", "{receiveInterval: 2}"),
+    );
+    assert_eq!(
+        index.snapshot().cluster.peers["tor"].bfd.as_ref(),
+        Some(&profile)
+    );
+
+    index.delete("a", &fast.key());
+    for _ in 0..2 {
+        let snapshot = index.snapshot();
+        assert_eq!(snapshot.cluster.peers["tor"].bfd.as_ref(), Some(&profile));
+        assert!(messages(&snapshot)[0].contains("the last good version stays in force"));
+    }
+}
+
+#[test]
 fn aliases_are_resolved_across_objects() {
     let mut index = Index::default();
     let advertisement = metallb(

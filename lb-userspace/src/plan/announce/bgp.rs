@@ -15,11 +15,14 @@ use super::Withheld;
 use super::chooses;
 use super::gate;
 use super::selects;
+use crate::model::bfd::BfdIntent;
+use crate::model::bfd::BfdReach;
 use crate::model::cluster::BgpAdvertisement;
 use crate::model::cluster::BgpPeer;
 use crate::model::cluster::Cluster;
 use crate::model::cluster::Family;
 use crate::model::cluster::Node;
+use crate::model::cluster::PeerAsn;
 use crate::model::intent::Finding;
 use crate::model::intent::RouteAttributes;
 use crate::model::intent::SessionConfig;
@@ -67,8 +70,12 @@ impl<'a> Speaker<'a> {
             .filter(|(_, peer)| selects(&peer.node_selectors, &node.labels))
             .map(|(peer_name, peer)| {
                 let config = config(peer, name, node);
-                let routes = BTreeMap::new();
-                (peer_name.clone(), SessionIntent { config, routes })
+                let intent = SessionIntent {
+                    config,
+                    routes: BTreeMap::new(),
+                    bfd: bfd(peer),
+                };
+                (peer_name.clone(), intent)
             })
             .collect();
         let advertisements = cluster
@@ -230,6 +237,27 @@ fn config(peer: &BgpPeer, name: &str, node: &Node) -> SessionConfig {
         families,
         next_hops,
     }
+}
+
+fn bfd(peer: &BgpPeer) -> Option<BfdIntent> {
+    let is_internal = match peer.peer_asn {
+        PeerAsn::Number(asn) => asn == peer.my_asn,
+        PeerAsn::Internal => true,
+        PeerAsn::External => false,
+    };
+    // As FRR does, so that routers which MetalLB was used with need no change.
+    let reach = if peer.ebgp_multi_hop {
+        BfdReach::MultiHop
+    } else if is_internal {
+        BfdReach::AsConnected
+    } else {
+        BfdReach::SingleHop
+    };
+    peer.bfd.clone().map(|profile| BfdIntent {
+        profile,
+        reach,
+        is_strict: peer.awaits_bfd,
+    })
 }
 
 /// The first IPv4 address of the node, else a hash of its name; never 0 (RFC 6286 §2.1).

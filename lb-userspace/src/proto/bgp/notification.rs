@@ -41,6 +41,8 @@ pub enum Cease {
     AdministrativeReset = 4,
     /// Other configuration change.
     OtherConfigurationChange = 6,
+    /// BFD down (RFC 9384).
+    BfdDown = 10,
 }
 
 /// Longest shutdown text that RFC 8203 receivers take; RFC 9003 allows 255.

@@ -21,6 +21,8 @@ pub enum Reason {
     Refused(DecodeError),
     /// The peer sent a message that this state does not expect.
     Unexpected(State),
+    /// BFD says that the path to the peer is lost.
+    BfdDown,
     /// The peer ended the session.
     Notified(Notification),
 }
@@ -41,6 +43,7 @@ impl fmt::Display for Reason {
             Self::SendHoldTimerExpired => f.write_str("send hold timer expired: the peer stopped reading"),
             Self::Refused(error) => error.fmt(f),
             Self::Unexpected(state) => write!(f, "the peer sent a message that {state:?} does not expect"),
+            Self::BfdDown => f.write_str("BFD: the path to the peer is lost"),
             Self::Notified(notification) => {
                 write!(f, "the peer sent NOTIFICATION {notification}")?;
                 f.write_str(match (notification.code, notification.subcode) {

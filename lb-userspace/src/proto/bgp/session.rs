@@ -181,6 +181,15 @@ impl Session {
         self.timers.stop(Timer::SendHold);
     }
 
+    /// The path to the peer is lost (RFC 9384): ends the session at once, and tries again.
+    pub fn handle_bfd_down(&mut self, now: Instant) {
+        if self.open.is_some() {
+            self.refusal = Some(Notification::cease(Cease::BfdDown, ""));
+            self.fail(Reason::BfdDown);
+            self.run(fsm::Event::MessageRefused, now);
+        }
+    }
+
     /// The routes that the peer should hold.
     pub fn handle_routes(&mut self, routes: Routes) {
         self.adj_out.set_desired(routes);

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU8;
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::model::bfd::{BfdIntent, BfdProfile, BfdReach, BfdState, BfdStatus};
 use crate::model::cluster::{Family, PeerAsn};
 use crate::model::intent::RouteAttributes;
 use crate::proto::bgp::message::{self, Framer, MessageType};
@@ -36,6 +38,7 @@ fn intent(peer: SocketAddr) -> SessionIntent {
             next_hops: BTreeMap::new(),
         },
         routes: routes(1),
+        bfd: None,
     }
 }
 
@@ -173,6 +176,80 @@ async fn routes_and_times_change_under_a_session_but_identity_resets_it() {
     let _moved = timeout(LIMIT, accept(&other)).await.unwrap();
     reach(&mut peer, SessionState::Established).await;
     peer.stop(Stop::Deconfigured).await;
+}
+
+fn bfd(state: BfdState, losses: u64) -> BfdReport {
+    let status = BfdStatus {
+        state,
+        since: clock(),
+        remote_state: state,
+        local_diagnostic: "none",
+        remote_diagnostic: "none",
+        transmit_interval: None,
+        detection_time: None,
+        is_multihop: false,
+        losses,
+        failure: None,
+    };
+    BfdReport {
+        status: Some(status),
+        losses,
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_bfd_lost_ends_the_session_at_once_even_if_it_is_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (_keep, watched) = watch::channel(intent(listener.local_addr().unwrap()));
+    let mut peer = Peer::spawn("tor".into(), watched);
+    peer.bfd.send_replace(bfd(BfdState::Down, 0));
+    let stream = accept(&listener).await;
+    reach(&mut peer, SessionState::Established).await;
+
+    peer.bfd.send_replace(bfd(BfdState::Up, 1));
+    let received = timeout(LIMIT, messages(stream)).await.unwrap();
+    let last = Notification::decode(&received.last().unwrap().body).unwrap();
+    assert_eq!((last.code, last.subcode), (6, 10));
+    let status = peer.status.borrow().clone();
+    assert_eq!(status.bfd.unwrap().state, BfdState::Up);
+    assert!(status.last_error.unwrap().contains("BFD"));
+
+    let _stream = timeout(LIMIT, accept(&listener)).await.unwrap();
+    reach(&mut peer, SessionState::Established).await;
+    peer.stop(Stop::Restart).await;
+}
+
+#[tokio::test]
+async fn a_strict_session_waits_for_bfd() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut strict = intent(listener.local_addr().unwrap());
+    strict.bfd = Some(BfdIntent {
+        profile: BfdProfile {
+            receive_interval: Duration::from_millis(300),
+            transmit_interval: Duration::from_millis(300),
+            detect_multiplier: NonZeroU8::MIN,
+            is_passive: false,
+            minimum_ttl: 254,
+        },
+        reach: BfdReach::SingleHop,
+        is_strict: true,
+    });
+    let (_keep, watched) = watch::channel(strict);
+    let mut peer = Peer::spawn("tor".into(), watched);
+    let waits = peer.status.wait_for(|status| {
+        let error = status.last_error.as_ref();
+        error.is_some_and(|error| error.contains("waiting for BFD"))
+    });
+    timeout(LIMIT, waits).await.unwrap().unwrap();
+    assert!(matches!(
+        futures::poll!(Box::pin(listener.accept())),
+        std::task::Poll::Pending
+    ));
+
+    peer.bfd.send_replace(bfd(BfdState::Up, 0));
+    let _stream = timeout(LIMIT, accept(&listener)).await.unwrap();
+    reach(&mut peer, SessionState::Established).await;
+    peer.stop(Stop::Restart).await;
 }
 
 #[test]

@@ -149,6 +149,30 @@ fn an_established_session_answers_what_it_does_not_expect() {
 }
 
 #[test]
+fn a_lost_path_ends_what_is_connected_and_keeps_the_routes_for_the_next_time() {
+    for make in [connected, established] {
+        let now = Instant::now();
+        let mut session = make(now);
+        session.handle_routes(routes(3));
+        sent(&mut session);
+        session.handle_bfd_down(now);
+        assert_eq!(notification(&mut session), Some((6, 10, vec![])));
+        assert!(events(&mut session).contains(&Event::Failed(Reason::BfdDown)));
+        assert_eq!(session.poll_timeout().unwrap().1, Timer::IdleHold);
+        session.handle_bfd_down(now);
+        assert_eq!(sent(&mut session), Vec::<Bytes>::new());
+        assert_eq!(events(&mut session), []);
+
+        session.handle_timeout(session.poll_timeout().unwrap().0);
+        session.handle_connected(LOCAL, now);
+        session.handle_bytes(&open(65001), now);
+        session.handle_bytes(&message::keepalive(), now);
+        sent(&mut session);
+        assert_eq!(session.adj_out().sent().len(), 3);
+    }
+}
+
+#[test]
 fn a_notification_is_never_answered() {
     let now = Instant::now();
     for make in [connected, established] {
