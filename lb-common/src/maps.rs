@@ -445,7 +445,7 @@ pub struct Flow {
     /// Last packet, in seconds of `CLOCK_MONOTONIC`; refreshed at most once a second.
     pub seen: u32,
     /// Half-open, forward: initial sequence number of the pod's SYN-ACK; meaningful with `SYN_ACK_SEEN`.
-    /// Established, reverse: what the pod acknowledged last. Host order.
+    /// Reverse: what the pod acknowledged last. Host order.
     pub sequence: u32,
 }
 
@@ -602,6 +602,9 @@ pub mod tour_flags {
     pub const KNOWN: u8 = 1 << 3;
     /// `origin` is of IPv6.
     pub const ORIGIN_IPV6: u8 = 1 << 4;
+    /// The flow is half-open at `origin`, which the segment does not fit: it is to come back if nobody on the
+    /// list has another.
+    pub const HALF_OPEN: u8 = 1 << 5;
 }
 
 /// Per-CPU counters of one frontend.

@@ -195,6 +195,13 @@ impl Cluster {
         assert!(self.count(node, Outcome::Promoted) > 0);
     }
 
+    /// Lets the pod of backend 1, which runs here, answer the client's SYN: with this number, and that one
+    /// acknowledged.
+    pub(crate) fn answer(&self, node: usize, family: Family, (own, client): (u32, u32)) {
+        let answer = response(family, Some((own, client, SYN | ACK)));
+        self.worlds[node].egress(&answer.build());
+    }
+
     pub(crate) fn set_slots(&mut self, port: u16, slot: Slot) {
         for (id, ..) in frontends().filter(|(_, _, other, _)| *other == port) {
             for world in &mut self.worlds {

@@ -91,7 +91,7 @@ fn translate<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family>(
                 flow
             }
             None => {
-                let flow = live_flow::<T, A>(tables, FlowTable::HalfOpen, &key)?;
+                let flow = live_flow_with::<T, A>(tables, FlowTable::HalfOpen, &key, note)?;
                 follow::<T, A>(tables, FlowTable::HalfOpen, &ends, &flow, &segment);
                 flow
             }

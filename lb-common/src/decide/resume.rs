@@ -189,7 +189,8 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
         }
     }
 
-    /// A SYN that nobody serves is refused as configured; any other segment is of a flow that is no more.
+    /// A SYN that nobody serves is refused as configured; any other segment is of a flow that is no more, or
+    /// that is half-open here and nowhere else.
     #[inline(always)]
     fn turn_away<C: Act>(mut self, tour: &Tour, actor: &C) -> C::Result {
         let Some(segment) = TcpHeader::read(self.frame, self.header.payload) else {
@@ -198,6 +199,12 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
         let is_silent = self.config.flags & config_flags::REJECT_UNSERVED == 0;
         if segment.is_opening() && is_silent {
             return actor.act(Verdict::Drop(DropReason::NoBackend));
+        }
+        if !segment.is_opening()
+            && let Some(request) = self.request()
+            && let Some(flow) = request.last_resort()
+        {
+            return actor.act(request.deliver(&flow, 0));
         }
         if segment.has(flags::RST) {
             return actor.act(Verdict::Drop(DropReason::UnknownFlow));
@@ -279,7 +286,12 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             && let Some(node) = self.list(tour, slot)
         {
             tables.count(Outcome::ChainBegun);
-            return self.follow(tour, node, tour_flags::CHAIN);
+            let flags = if is_tcp && self.is_half_open() {
+                tour_flags::CHAIN | tour_flags::HALF_OPEN
+            } else {
+                tour_flags::CHAIN
+            };
+            return self.follow(tour, node, flags);
         }
         if !begins {
             return self.unknown(tour);
