@@ -1,7 +1,7 @@
 //! The names and the version by which the object and the agent know each other.
 
 /// Version of the map layouts and of their meaning; part of the pin directory's name.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Names of the programs in the object.
 pub mod program {

@@ -41,6 +41,14 @@ pub struct Config {
     pub tunnel4: Be32,
     /// Longest IP packet that the compute port sends.
     pub mtu: u32,
+    /// Largest MSS in a SYN of IPv4 that takes a tunnel and in any SYN-ACK, whose node does not know by which
+    /// way the SYN came: [`crate::rewrite::tunnel_mss`] of the narrowest tunnel in the cluster. 0 where no
+    /// node is reached through one.
+    pub mss4: u16,
+    /// The same of IPv6.
+    pub mss6: u16,
+    /// Zero.
+    pub zero: u32,
 }
 
 /// Bits of [`Config::flags`].

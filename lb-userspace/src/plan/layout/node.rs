@@ -10,12 +10,14 @@ use lb_common::addr::Be32;
 use lb_common::addr::Mac;
 use lb_common::addr::words4;
 use lb_common::addr::words6;
+use lb_common::family::Version;
 use lb_common::maps::Config;
 use lb_common::maps::Node;
 use lb_common::maps::config_flags;
 use lb_common::maps::node_flags;
 use lb_common::maps::node_mode;
 use lb_common::maps::peer_filter_bit;
+use lb_common::rewrite;
 use lb_common::siphash::key_from_secret;
 use lb_common::wire::geneve;
 
@@ -77,6 +79,7 @@ pub(super) fn value(
 pub(super) fn config<'a>(
     intent: &DataplaneIntent,
     peers: impl Iterator<Item = &'a Mac>,
+    nodes: impl Iterator<Item = Node>,
     segment: &Segment,
     settings: Settings,
 ) -> Config {
@@ -87,6 +90,7 @@ pub(super) fn config<'a>(
     let flag = |set: bool, flag: u32| if set { flag } else { 0 };
     let (mac_head, mac_tail) = halves(segment.mac);
     let [tunnel4, ..] = own_address(intent, segment, IpAddr::is_ipv4);
+    let (mss4, mss6) = tunnel_mss(nodes, segment.mtu);
     Config {
         flow_key: words,
         peer_filter: peers.fold(0, |filter, mac| {
@@ -104,7 +108,31 @@ pub(super) fn config<'a>(
         tunnel6: own_address(intent, segment, IpAddr::is_ipv6),
         tunnel4,
         mtu: segment.mtu,
+        mss4,
+        mss6,
+        zero: 0,
     }
+}
+
+/// Largest MSS over IPv4 and over IPv6 that fits through the tunnel to each of the nodes; 0 if none is reached
+/// through one.
+fn tunnel_mss(nodes: impl Iterator<Item = Node>, mtu: u32) -> (u16, u16) {
+    let narrowest = nodes
+        .filter(|node| node.mode == node_mode::GENEVE)
+        .map(|node| {
+            let mtu = match node.mtu {
+                0 => mtu,
+                mtu => mtu.into(),
+            };
+            let outer = match node.flags & node_flags::IPV6 {
+                0 => Version::V4,
+                _ => Version::V6,
+            };
+            let over = |inner| rewrite::tunnel_mss(mtu, outer, inner);
+            (over(Version::V4), over(Version::V6))
+        })
+        .min();
+    narrowest.unwrap_or_default()
 }
 
 /// The address of one family to which other nodes send: one on the compute port, if there is one.

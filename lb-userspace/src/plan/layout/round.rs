@@ -185,7 +185,8 @@ impl<'a> Round<'a> {
                     .push(Step::RemovePeerMac { mac: *mac });
             }
         }
-        let mut config = node::config(intent, peer_macs.keys(), segment, settings);
+        let nodes = self.layout.nodes.values().map(|placed| placed.value);
+        let mut config = node::config(intent, peer_macs.keys(), nodes, segment, settings);
         if let Some(former) = self.layout.config.filter(|_| self.layout.is_unconfirmed) {
             config = Config {
                 flow_key: former.flow_key,
