@@ -27,7 +27,7 @@ mod tables;
 mod vip;
 
 pub use arrival::{arrive, authenticate_v4, authenticate_v6, receive_v4, receive_v6};
-pub use departure::{depart_v4, depart_v6};
+pub use departure::{complain_v4, complain_v6, depart_v4, depart_v6};
 pub use egress::{EgressVerdict, SourceTranslation, egress};
 pub use probe::{ProbeAnswer, answer_probe};
 pub use resume::{begin_v4, begin_v6, refuse_v4, refuse_v6, resume, resume_v4, resume_v6};
@@ -64,6 +64,8 @@ pub enum Verdict {
     Refuse,
     /// [`depart_v4`] or [`depart_v6`] decides: it goes on as the tables' tour says.
     Depart,
+    /// [`complain_v4`] or [`complain_v6`] decides: it is too big for the tunnel that the tables' tour says.
+    TooBig,
     /// It goes out where it came in, through a tunnel that says what is in the tables' tour.
     Encapsulate(Encapsulation),
 }
@@ -104,6 +106,18 @@ pub struct Encapsulation {
     pub node: u32,
     /// Source port of the tunnel.
     pub source_port: Be16,
+    /// Where the transport header begins.
+    pub transport: usize,
+    /// Largest MSS that a SYN may offer; 0 is no limit, and all that there is for anything else.
+    pub mss: u16,
+}
+
+impl Encapsulation {
+    /// Octets of the packet's IP header.
+    #[inline(always)]
+    pub(crate) const fn header_length(&self) -> usize {
+        header_length(self.network, self.transport)
+    }
 }
 
 /// A translation of the destination.
@@ -169,6 +183,8 @@ pub struct Reply {
     /// The segment of a reset. A field of its own, zero for all else, because the verifier refuses the
     /// undefined value that a variant without it would leave.
     pub segment: TcpHeader,
+    /// The MTU that too big tells; zero for all else.
+    pub mtu: u32,
 }
 
 /// What a reply says.
@@ -184,6 +200,8 @@ pub enum ReplyKind {
     Reset,
     /// An ICMP or ICMPv6 port unreachable from the VIP about the datagram in the frame.
     PortUnreachable,
+    /// An ICMP fragmentation needed or ICMPv6 packet too big from the VIP about the packet in the frame.
+    TooBig,
 }
 
 /// A packet, as far as it was read.
@@ -282,15 +300,36 @@ impl<F: Frame + ?Sized, T, A: Family> Packet<'_, F, T, A> {
     /// A reply to whoever sent the frame.
     #[inline(always)]
     fn reply(&self, kind: ReplyKind, segment: TcpHeader) -> Verdict {
+        self.reply_by(self.ethernet.source, kind, segment, 0)
+    }
+
+    /// A reply by way of a MAC.
+    #[inline(always)]
+    fn reply_by(
+        &self,
+        destination: MacKey,
+        kind: ReplyKind,
+        segment: TcpHeader,
+        mtu: u32,
+    ) -> Verdict {
         Verdict::Reply(Reply {
-            destination: self.ethernet.source,
+            destination,
             source: self.own_mac(),
             network: self.header.offset,
             version: A::VERSION,
             transport: self.header.payload,
             kind,
             segment,
+            mtu,
         })
+    }
+
+    /// Whether an ICMP error may quote the packet: it quotes an IP header of fixed length, and goes to a
+    /// single host.
+    #[inline(always)]
+    fn is_quotable(&self) -> bool {
+        self.header.payload == self.header.offset + A::HEADER_LENGTH
+            && A::is_host(self.header.source)
     }
 }
 

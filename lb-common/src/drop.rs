@@ -58,7 +58,7 @@ reasons! {
     EstablishedFull = 14, "established_full";
     /// No frontend has the UDP port, and policy says to be silent or no port unreachable may answer.
     UnservedUdp = 15, "unserved_udp";
-    /// It does not fit through the tunnel to the node that is to have it.
+    /// It does not fit through the tunnel to the node that is to have it, and no ICMP error may say so.
     TooBig = 16, "too_big";
     /// This node has no address of the family in which the other node is reached.
     NoTunnel = 17, "no_tunnel";

@@ -62,6 +62,8 @@ pub trait Family: Copy {
     fn backend_key(frontend: u32, words: &AddrWords, port: Be16) -> Self::BackendKey;
     /// Where this node's tunnels begin and end; zero is nowhere.
     fn tunnel(config: &Config) -> Self::Address;
+    /// Largest MSS of flows that tunnels carry; 0 is no limit.
+    fn mss(config: &Config) -> u16;
     /// The network that an address is counted with where clients share a budget: /24 or /48.
     fn network(address: Self::Address) -> Self::Address;
     /// The flow hash.
@@ -135,6 +137,11 @@ impl Family for V4 {
     #[inline(always)]
     fn tunnel(config: &Config) -> Be32 {
         config.tunnel4
+    }
+
+    #[inline(always)]
+    fn mss(config: &Config) -> u16 {
+        config.mss4
     }
 
     #[inline(always)]
@@ -214,6 +221,11 @@ impl Family for V6 {
     #[inline(always)]
     fn tunnel(config: &Config) -> AddrWords {
         config.tunnel6
+    }
+
+    #[inline(always)]
+    fn mss(config: &Config) -> u16 {
+        config.mss6
     }
 
     #[inline(always)]

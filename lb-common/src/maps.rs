@@ -41,6 +41,14 @@ pub struct Config {
     pub tunnel4: Be32,
     /// Longest IP packet that the compute port sends.
     pub mtu: u32,
+    /// Largest MSS in a SYN of IPv4 that takes a tunnel and in any SYN-ACK, whose node does not know by which
+    /// way the SYN came: [`crate::rewrite::tunnel_mss`] of the narrowest tunnel in the cluster. 0 where no
+    /// node is reached through one.
+    pub mss4: u16,
+    /// The same of IPv6.
+    pub mss6: u16,
+    /// Zero.
+    pub zero: u32,
 }
 
 /// Bits of [`Config::flags`].
@@ -457,7 +465,7 @@ pub struct Flow {
     /// Last packet, in seconds of `CLOCK_MONOTONIC`; refreshed at most once a second.
     pub seen: u32,
     /// Half-open, forward: initial sequence number of the pod's SYN-ACK; meaningful with `SYN_ACK_SEEN`.
-    /// Established, reverse: what the pod acknowledged last. Host order.
+    /// Reverse: what the pod acknowledged last. Host order.
     pub sequence: u32,
 }
 
@@ -627,6 +635,9 @@ pub mod tour_flags {
     pub const KNOWN: u8 = 1 << 3;
     /// `origin` is of IPv6.
     pub const ORIGIN_IPV6: u8 = 1 << 4;
+    /// The flow is half-open at `origin`, which the segment does not fit: it is to come back if nobody on the
+    /// list has another.
+    pub const HALF_OPEN: u8 = 1 << 5;
 }
 
 /// Per-CPU counters of one frontend.

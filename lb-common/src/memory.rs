@@ -122,7 +122,8 @@ impl MemoryTables {
             | Verdict::Resume
             | Verdict::Begin
             | Verdict::Refuse
-            | Verdict::Depart => return Action::Pass,
+            | Verdict::Depart
+            | Verdict::TooBig => return Action::Pass,
             Verdict::Drop(reason) => {
                 self.count_drop(reason);
                 return Action::Drop;

@@ -53,8 +53,12 @@ outcomes! {
     CandidateSkipped = 11, "candidate_skipped";
     /// A client's reset was not where the pod expects the next segment, and changed nothing.
     ResetDoubted = 12, "reset_doubted";
+    /// A packet did not fit through a tunnel, and its sender was told what does.
+    TooBigAnswered = 13, "too_big_answered";
+    /// A SYN-ACK offered a larger MSS than fits through a tunnel, and left with a smaller one.
+    MssClamped = 14, "mss_clamped";
     /// A packet was left to the kernel, which had its flow before the programs came.
-    Legacy = 13, "legacy";
+    Legacy = 15, "legacy";
 }
 
 #[cfg(test)]

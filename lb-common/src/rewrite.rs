@@ -2,7 +2,7 @@
 //!
 //! Golden bytes of every reply are in the tests of the programs; here is what they have in common.
 
-use crate::addr::{AddrWords, Be16};
+use crate::addr::{AddrWords, Be16, Be32};
 use crate::checksum::{Difference, Sum};
 use crate::decide::{
     Delivery, Encapsulation, Forward, ProbeAnswer, Reply, ReplyKind, SourceTranslation,
@@ -11,7 +11,7 @@ use crate::family::{Family, V4, Version};
 use crate::frame::FrameMut;
 use crate::maps::{Config, Node, Tour, node_flags};
 use crate::wire::eth::{Front, ether_type};
-use crate::wire::tcp::TcpHeader;
+use crate::wire::tcp::{MssClamp, TcpHeader};
 use crate::wire::{arp, eth, geneve, icmp, ipv4, ipv6, ndp, protocol, tcp, udp};
 
 /// TTL and hop limit of packets made here.
@@ -78,7 +78,8 @@ pub fn translate_source<F: FrameMut + ?Sized>(
     if translation.protocol == protocol::UDP {
         udp::translate::<F, SOURCE_PORT>(frame, transport, port, outside)
     } else {
-        tcp::translate::<F, SOURCE_PORT>(frame, transport, port, outside)
+        tcp::translate::<F, SOURCE_PORT>(frame, transport, port, outside)?;
+        translation.mss.apply(frame, transport)
     }
 }
 
@@ -101,6 +102,29 @@ pub const fn overhead(node: &Node, tour: &Tour) -> usize {
         ipv4::LENGTH
     };
     network + udp::LENGTH + geneve::length(tour)
+}
+
+/// Largest MSS of TCP over `inner` whose segments fit through tunnels over `outer`, where IP packets of `mtu`
+/// octets go through: what [`Config::mss4`] and [`Config::mss6`] are to hold.
+///
+/// There is room for what an exception adds, so that a flow that is not where its slot leads has it too; not
+/// for a list, since a packet that a list makes too long is located. 0 if nothing fits.
+pub const fn tunnel_mss(mtu: u32, outer: Version, inner: Version) -> u16 {
+    let tunnel = header_length(outer) + udp::LENGTH + geneve::EXCEPTED;
+    let headers = tunnel + header_length(inner) + tcp::LENGTH;
+    let mss = (mtu as usize).saturating_sub(headers);
+    if mss > u16::MAX as usize {
+        u16::MAX
+    } else {
+        mss as u16
+    }
+}
+
+const fn header_length(version: Version) -> usize {
+    match version {
+        Version::V4 => ipv4::LENGTH,
+        Version::V6 => ipv6::LENGTH,
+    }
 }
 
 /// Puts the tunnel on: the frame begins where its Ethernet header is to be, [`overhead`] octets in front of
@@ -150,9 +174,20 @@ pub fn encapsulate<F: FrameMut + ?Sized>(
         ether_type_of(way.version),
     )?;
     match way.version {
-        Version::V4 => ipv4::forward(frame, inner, None).map(drop),
-        Version::V6 => ipv6::forward(frame, inner, None).map(drop),
+        Version::V4 => ipv4::forward(frame, inner, None).map(drop)?,
+        Version::V6 => ipv6::forward(frame, inner, None).map(drop)?,
     }
+    if way.mss == 0 {
+        return Some(());
+    }
+    clamp(frame, inner + way.header_length(), way.mss)
+}
+
+/// Lowers the MSS of a SYN.
+#[inline(always)]
+fn clamp<F: FrameMut + ?Sized>(frame: &mut F, transport: usize, largest: u16) -> Option<()> {
+    let length = TcpHeader::read(frame, transport)?.header_length;
+    MssClamp::find(frame, transport, length, largest).apply(frame, transport)
 }
 
 #[inline(always)]
@@ -173,10 +208,10 @@ pub const fn reply_length(reply: &Reply) -> Option<usize> {
         }
         (ReplyKind::Reset, Version::V4) => Some(reply.network + ipv4::LENGTH + tcp::LENGTH),
         (ReplyKind::Reset, Version::V6) => Some(reply.network + ipv6::LENGTH + tcp::LENGTH),
-        (ReplyKind::PortUnreachable, Version::V4) => {
+        (ReplyKind::PortUnreachable | ReplyKind::TooBig, Version::V4) => {
             Some(reply.network + ipv4::LENGTH + icmp::LENGTH + icmp::QUOTE)
         }
-        (ReplyKind::PortUnreachable, Version::V6) => {
+        (ReplyKind::PortUnreachable | ReplyKind::TooBig, Version::V6) => {
             Some(reply.network + ipv6::LENGTH + icmp::LENGTH + icmp::QUOTE_V6)
         }
     }
@@ -206,27 +241,34 @@ pub fn reply<F: FrameMut + ?Sized>(frame: &mut F, reply: &Reply) -> Option<()> {
             let addresses = ipv6::answer(frame, network, TTL, protocol::TCP, tcp::LENGTH)?;
             write_segment(frame, network + ipv6::LENGTH, &reply.segment, addresses)
         }
-        (ReplyKind::PortUnreachable, Version::V4) => {
+        (ReplyKind::PortUnreachable | ReplyKind::TooBig, Version::V4) => {
             let quote = icmp::quote::<F, { icmp::QUOTE }>(frame, network)?;
             let length = icmp::LENGTH + icmp::QUOTE;
             ipv4::answer(frame, network, TTL, protocol::ICMP, length)?;
-            icmp::write_error(frame, network + ipv4::LENGTH, icmp::PORT_UNREACHABLE, quote)
+            icmp::write_error(frame, network + ipv4::LENGTH, error(reply), quote)
         }
-        (ReplyKind::PortUnreachable, Version::V6) => {
+        (ReplyKind::PortUnreachable | ReplyKind::TooBig, Version::V6) => {
             let quote = icmp::quote::<F, { icmp::QUOTE_V6 }>(frame, network)?;
             let length = icmp::LENGTH + icmp::QUOTE_V6;
             let sum = ipv6::answer(frame, network, TTL, protocol::ICMPV6, length)?
                 .add16(Be16::new(u16::from(protocol::ICMPV6)))
                 .add16(Be16::new(length as u16))
                 .add(quote);
-            icmp::write_error(
-                frame,
-                network + ipv6::LENGTH,
-                icmp::PORT_UNREACHABLE_V6,
-                sum,
-            )
+            icmp::write_error(frame, network + ipv6::LENGTH, error(reply), sum)
         }
     }
+}
+
+/// Type and code of an error, and its second word.
+#[inline(always)]
+const fn error(reply: &Reply) -> (Be16, Be32) {
+    let type_and_code = match (reply.kind, reply.version) {
+        (ReplyKind::TooBig, Version::V4) => icmp::FRAGMENTATION_NEEDED,
+        (ReplyKind::TooBig, Version::V6) => icmp::PACKET_TOO_BIG_V6,
+        (_, Version::V4) => icmp::PORT_UNREACHABLE,
+        (_, Version::V6) => icmp::PORT_UNREACHABLE_V6,
+    };
+    (type_and_code, Be32::new(reply.mtu))
 }
 
 /// Turns a probe into its answer.

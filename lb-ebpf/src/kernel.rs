@@ -74,7 +74,14 @@ pub(crate) fn translate_source(context: &TcContext, translation: &SourceTranslat
     }
     let (old, new) = (widen(translation.old_port), widen(translation.port));
     replace_l4(context, checksum, old, new, zero | 2)?;
-    store(context, transport, &translation.port)
+    store(context, transport, &translation.port)?;
+    let mss = &translation.mss;
+    if mss.offset == 0 {
+        return Some(());
+    }
+    let (old, new) = mss.words();
+    replace_l4(context, checksum, widen(old), widen(new), 2)?;
+    store(context, transport + mss.offset as u32, &mss.new)
 }
 
 /// A 16-bit word as the checksum helpers take it.

@@ -100,7 +100,10 @@ fn resume<const FRAGS: bool>(context: *mut xdp_md) -> u32 {
         match action {
             BEGIN => begin_v4::<FRAGS>(context),
             REFUSE => refuse_v4::<FRAGS>(context),
-            DEPART => depart_v4::<FRAGS>(context),
+            DEPART => match depart_v4::<FRAGS>(context) {
+                TOO_BIG => complain_v4::<FRAGS>(context),
+                action => action,
+            },
             action => action,
         }
     } else if version == 6 && authenticate_v6::<FRAGS>(context) != 0 {
@@ -111,7 +114,10 @@ fn resume<const FRAGS: bool>(context: *mut xdp_md) -> u32 {
         match action {
             BEGIN => begin_v6::<FRAGS>(context),
             REFUSE => refuse_v6::<FRAGS>(context),
-            DEPART => depart_v6::<FRAGS>(context),
+            DEPART => match depart_v6::<FRAGS>(context) {
+                TOO_BIG => complain_v6::<FRAGS>(context),
+                action => action,
+            },
             action => action,
         }
     } else {
@@ -135,6 +141,8 @@ const BEGIN: u32 = u32::MAX - 2;
 const DEPART: u32 = u32::MAX - 3;
 /// The same for [`Verdict::Refuse`].
 const REFUSE: u32 = u32::MAX - 4;
+/// The same for [`Verdict::TooBig`].
+const TOO_BIG: u32 = u32::MAX - 5;
 
 // All of these take the context as a number: of a pointer, LLVM would pass what it points to, which the
 // verifier does not follow.
@@ -255,6 +263,18 @@ fn depart_v6<const FRAGS: bool>(context: usize) -> u32 {
     decide::depart_v6(&frame, &KernelTables, &frame)
 }
 
+#[inline(never)]
+fn complain_v4<const FRAGS: bool>(context: usize) -> u32 {
+    let frame = Resumed::<FRAGS>::new(context as *mut xdp_md);
+    decide::complain_v4(&frame, &KernelTables, &frame)
+}
+
+#[inline(never)]
+fn complain_v6<const FRAGS: bool>(context: usize) -> u32 {
+    let frame = Resumed::<FRAGS>::new(context as *mut xdp_md);
+    decide::complain_v6(&frame, &KernelTables, &frame)
+}
+
 impl<const FRAGS: bool> Act for Resumed<FRAGS> {
     type Result = u32;
 
@@ -336,6 +356,7 @@ fn act<const FRAGS: bool, const PINNED: bool>(
         Verdict::Begin => return BEGIN,
         Verdict::Depart => return DEPART,
         Verdict::Refuse => return REFUSE,
+        Verdict::TooBig => return TOO_BIG,
         // Comes from a departure alone, which deals with it before.
         Verdict::Encapsulate(_) => return not_rewritable(),
         Verdict::Drop(reason) => {

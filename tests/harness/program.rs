@@ -45,7 +45,7 @@ pub struct Run {
 pub struct Programs {
     ebpf: Ebpf,
     /// An array is emptied when its last handle goes.
-    _calls: Vec<ProgramArray<MapData>>,
+    calls: Vec<ProgramArray<MapData>>,
 }
 
 impl Programs {
@@ -112,10 +112,12 @@ impl Programs {
             .context("no such program")?;
         let egress: &mut SchedClassifier = egress.try_into()?;
         egress.load().context("failed to load the egress program")?;
-        Ok(Self {
-            ebpf,
-            _calls: calls,
-        })
+        Ok(Self { ebpf, calls })
+    }
+
+    /// Takes away the programs that go on where the first ones end.
+    pub fn forget_calls(&mut self) {
+        self.calls.clear();
     }
 
     /// The loaded object itself.

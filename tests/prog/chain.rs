@@ -156,3 +156,53 @@ fn a_datagram_walks_the_list_after_a_change_alone_and_then_begins_a_flow() {
 fn an_exception_takes_twelve_octets() {
     assert_eq!(size_of::<Exception>(), 12);
 }
+
+#[test]
+fn a_late_copy_of_a_syn_does_not_hide_the_flow_that_lives_elsewhere() {
+    for flags in [0, config_flags::LOCATE] {
+        let cluster = moved(flags);
+        for family in families() {
+            let syn = request(family, LOCAL, Some((100, 0, SYN)));
+            assert_eq!(cluster.send(HERE, &syn.build()).action, XDP_PASS);
+            cluster.answer(HERE, family, (7_000, 101));
+            for _ in 0..2 {
+                let sent = cluster.send(HERE, &data(family));
+                assert_eq!(sent.frame[FLAGS], tour_flags::CHAIN | tour_flags::HALF_OPEN);
+                assert_eq!(cluster.send(THERE, &sent.frame).action, XDP_PASS);
+            }
+        }
+        assert_eq!(cluster.count(THERE, Outcome::ChainHit), 4);
+    }
+}
+
+#[test]
+fn a_segment_that_does_not_fit_a_half_open_flow_comes_back_if_nobody_has_another() {
+    let mut cluster = Cluster::new(node_mode::L2, 0, 0);
+    cluster.set_slots(LOCAL, Slot::new([1, 2, 0, 0]));
+    for family in families() {
+        let syn = request(family, LOCAL, Some((100, 0, SYN)));
+        assert_eq!(cluster.send(HERE, &syn.build()).action, XDP_PASS);
+        cluster.answer(HERE, family, (7_000, 101));
+        let sent = cluster.send(HERE, &data(family));
+        let back = cluster.send(THERE, &sent.frame);
+        assert_eq!(back.frame[FLAGS], tour_flags::FINAL | tour_flags::RETURNED);
+        assert_eq!(cluster.send(HERE, &back.frame).action, XDP_PASS);
+    }
+    assert_eq!(cluster.count(HERE, Outcome::Promoted), 0);
+}
+
+#[test]
+fn what_the_peers_do_not_know_either_is_left_to_the_half_open_flow() {
+    let mut cluster = Cluster::new(node_mode::L2, 0, config_flags::LOCATE);
+    cluster.set_slots(LOCAL, Slot::new([1, 2, 0, 0]));
+    for family in families() {
+        let syn = request(family, LOCAL, Some((100, 0, SYN)));
+        assert_eq!(cluster.send(HERE, &syn.build()).action, XDP_PASS);
+        cluster.answer(HERE, family, (7_000, 101));
+        let sent = cluster.send(HERE, &data(family));
+        assert_eq!(cluster.send(THERE, &sent.frame).action, XDP_DROP);
+        cluster.except(HERE, family, LOCAL, 0, exception_state::NOBODY);
+        assert_eq!(cluster.send(HERE, &data(family)).action, XDP_PASS);
+    }
+    assert_eq!(cluster.drops(THERE, DropReason::Located), 2);
+}

@@ -10,15 +10,15 @@ use lb_common::addr::{Be16, Be32, Mac, words4, words6};
 use lb_common::drop::DropReason;
 use lb_common::maps::{
     Backend, BackendKey4, BackendKey6, Config, Event, Exception, FlowKey4, FlowKey6, Frontend,
-    FrontendKey4, FrontendKey6, Node, Slot, backend_flags, flow_direction, node_flags,
+    FrontendKey4, FrontendKey6, Node, Slot, backend_flags, flow_direction, node_flags, node_mode,
     peer_filter_bit,
 };
 use lb_common::outcome::Outcome;
 use lb_common::wire::geneve;
 
 use crate::world::{
-    Family, LOCAL, NODE, PEER, POD_PORT, REMOTE, World, XDP_PASS, families, mac_key, request,
-    response, words,
+    Family, LOCAL, NODE, PEER, POD_PORT, REMOTE, ROUTER, World, XDP_PASS, families, mac_key,
+    request, response, words,
 };
 
 /// The node that most packets meet first.
@@ -62,6 +62,16 @@ fn other_pod(family: Family) -> Family {
     }
 }
 
+/// The pod of backend 3.
+fn third_pod(family: Family) -> IpAddr {
+    let pod = if family.vip.is_ipv4() {
+        "10.1.0.7"
+    } else {
+        "fd00:1::7"
+    };
+    pod.parse().unwrap()
+}
+
 fn tunnel4(node: usize) -> [Be32; 4] {
     words4([192, 0, 2, 1 + node as u8].into())
 }
@@ -72,6 +82,11 @@ fn tunnel6(node: usize) -> [Be32; 4] {
 
 impl Cluster {
     pub(crate) fn new(mode: u32, node_flags: u16, flags: u32) -> Self {
+        Self::with_room(mode, node_flags, flags, 4_096)
+    }
+
+    /// Nodes whose flow tables hold so many entries each.
+    pub(crate) fn with_room(mode: u32, node_flags: u16, flags: u32, flows: u32) -> Self {
         let node = |this: usize| {
             let other = 1 - this;
             let octets = [MACS[other].0, MACS[this].0].concat();
@@ -90,7 +105,10 @@ impl Cluster {
             }
         };
         let mut cluster = Self {
-            worlds: [World::new(flags), World::new(flags)],
+            worlds: [
+                World::with_room(flags, flows),
+                World::with_room(flags, flows),
+            ],
             nodes: [node(HERE), node(THERE)],
         };
         for this in [HERE, THERE] {
@@ -117,8 +135,7 @@ impl Cluster {
             ..Config::default()
         };
         let world = &mut self.worlds[this];
-        world.set(map::CONFIG, 0, config);
-        world.memory.config = config;
+        world.set_config(config);
         world.insert(map::PEER_MACS, peer, 1u32);
         world.memory.peers.insert(peer, 1);
         for address in [tunnel4(other), tunnel6(other)] {
@@ -176,6 +193,17 @@ impl Cluster {
         }
     }
 
+    /// A node.
+    pub(crate) fn world(&mut self, node: usize) -> &mut World {
+        &mut self.worlds[node]
+    }
+
+    /// A node alone.
+    pub(crate) fn into_world(self, node: usize) -> World {
+        let [here, there] = self.worlds;
+        if node == HERE { here } else { there }
+    }
+
     /// Lets a frame in at a node.
     pub(crate) fn send(&self, node: usize, frame: &[u8]) -> Run {
         self.worlds[node].ingress(frame)
@@ -193,6 +221,67 @@ impl Cluster {
         self.worlds[node].egress(&answer.build());
         arrive((101, 901, ACK));
         assert!(self.count(node, Outcome::Promoted) > 0);
+    }
+
+    /// Lets the pod of backend 1, which runs here, answer the client's SYN: with this number, and that one
+    /// acknowledged.
+    pub(crate) fn answer(&self, node: usize, family: Family, (own, client): (u32, u32)) {
+        let answer = response(family, Some((own, client, SYN | ACK)));
+        self.worlds[node].egress(&answer.build());
+    }
+
+    /// Lets both know a third node, with backend 3 of `LOCAL`, that is never seen.
+    pub(crate) fn add_third_node(&mut self) {
+        for this in [HERE, THERE] {
+            let third = Node {
+                addr: tunnel4(2),
+                ..self.nodes[this]
+            };
+            let world = &mut self.worlds[this];
+            world.set_node(2, third);
+            for (id, family, ..) in frontends().filter(|(_, _, port, _)| *port == LOCAL) {
+                let index = id * 16 + 3;
+                let former = world.memory.backends[&(id * 16 + 2)];
+                let addr = words(third_pod(family));
+                world.set_backend(
+                    index,
+                    Backend {
+                        addr,
+                        node: 2,
+                        ..former
+                    },
+                );
+            }
+        }
+    }
+
+    /// Lets a node know the router's MAC.
+    pub(crate) fn set_router(&mut self, node: usize) {
+        let octets = [ROUTER.0, MACS[node].0].concat();
+        let word =
+            |at: usize| Be32::new(u32::from_be_bytes(octets[at..at + 4].try_into().unwrap()));
+        let router = Node {
+            ethernet: [word(0), word(4), word(8)],
+            mode: node_mode::L2,
+            ..Node::default()
+        };
+        self.worlds[node].set_node(0, router);
+    }
+
+    /// Spends both nodes' budgets of replies for good.
+    pub(crate) fn spend_replies(&mut self) {
+        for world in &mut self.worlds {
+            world.spend_replies();
+        }
+    }
+
+    /// Changes the configuration of both nodes.
+    pub(crate) fn configure(&mut self, change: impl Fn(&mut Config)) {
+        for world in &mut self.worlds {
+            let mut config = world.memory.config;
+            change(&mut config);
+            world.set_config(config);
+        }
     }
 
     pub(crate) fn set_slots(&mut self, port: u16, slot: Slot) {

@@ -2,8 +2,9 @@
 
 use harness::frame::{ACK, RST, SYN};
 use lb_common::drop::DropReason;
-use lb_common::maps::{Node, Slot, config_flags};
+use lb_common::maps::{Node, Slot, config_flags, node_mode};
 
+use crate::cluster::{Cluster, HERE, THERE};
 use crate::world::{LOCAL, PEER, REMOTE, World, families, request, response};
 
 const NOBODY: u16 = 4444;
@@ -12,25 +13,11 @@ const NOBODY: u16 = 4444;
 const TCP_REMOTE: u32 = 2;
 
 /// Reasons that no frame brings about here, and why.
-const UNREACHABLE: [(DropReason, &str); 4] = [
-    (
-        DropReason::NotRewritable,
-        "a frame that was read has the octets to be written, and only an advertisement to a solicitation \
-         without options or a port unreachable makes a frame longer, for which every driver has room",
-    ),
-    (
-        DropReason::NotResumed,
-        "the harness fills the tables of calls, as the loader does",
-    ),
-    (
-        DropReason::TooBig,
-        "these nodes have no address for a tunnel to begin at",
-    ),
-    (
-        DropReason::NotOwner,
-        "only a packet out of a tunnel is final, and these nodes have none",
-    ),
-];
+const UNREACHABLE: [(DropReason, &str); 1] = [(
+    DropReason::NotRewritable,
+    "a frame that was read has the octets to be written, and only an advertisement to a solicitation \
+     without options or a port unreachable makes a frame longer, for which every driver has room",
+)];
 
 #[test]
 fn every_drop_reason_is_reached_or_named() {
@@ -139,14 +126,43 @@ fn bring_about(reason: DropReason) -> Option<World> {
                 }
                 continue;
             }
-            DropReason::NotRewritable
-            | DropReason::NotResumed
-            | DropReason::TooBig
-            | DropReason::NotOwner => return None,
+            DropReason::NotResumed => {
+                world.ingress_without_calls(&tcp(LOCAL, (1, 0, SYN)).build());
+                continue;
+            }
+            DropReason::TooBig | DropReason::NotOwner => return Some(between_nodes(reason)),
+            DropReason::NotRewritable => return None,
         };
         world.ingress(&frame);
     }
     Some(world)
+}
+
+/// A node of two, of which one frame of each family met an end that takes a peer.
+fn between_nodes(reason: DropReason) -> World {
+    if reason == DropReason::TooBig {
+        let cluster = Cluster::new(node_mode::GENEVE, 0, 0);
+        for family in families() {
+            let mut frame = request(family, REMOTE, Some((1, 2, ACK)));
+            frame.payload = vec![7; 1_440];
+            // No error may answer: there is no DF in IPv4, and to a group.
+            if !family.vip.is_ipv4() {
+                frame.source = "ff02::1".parse().unwrap();
+            }
+            cluster.send(HERE, &frame.build());
+        }
+        return cluster.into_world(HERE);
+    }
+    let mut cluster = Cluster::new(node_mode::L2, 0, 0);
+    // The other node believes that the pod is here.
+    cluster.swap_owners(THERE);
+    for family in families() {
+        let mut frame = request(family, REMOTE, Some((1, 0, SYN)));
+        frame.from = PEER;
+        let sent = cluster.send(HERE, &frame.build());
+        cluster.send(THERE, &sent.frame);
+    }
+    cluster.into_world(THERE)
 }
 
 fn flags(reason: DropReason) -> u32 {

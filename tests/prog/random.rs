@@ -6,17 +6,17 @@ use harness::frame::{ACK, SYN};
 use crate::world::{LOCAL, NODE, REJECT, REMOTE, World, XDP_PASS, families, request};
 
 /// Marsaglia's xorshift64: the same frames in every run.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0
     }
 
-    fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         (self.next() >> 16) as usize % limit
     }
 }

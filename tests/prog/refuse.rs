@@ -1,5 +1,5 @@
 //! What a VIP answers that nobody serves: every octet of resets and of port
-//! unreachable.
+//! unreachable, and of ICMP errors in general.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ use crate::world::{
 const NOBODY: u16 = 4444;
 
 /// A frame from the VIP, as the programs make them, back whence a request came.
-fn answer(family: Family, tags: &[(u16, u16)]) -> FrameBuilder {
+pub(crate) fn answer(family: Family, tags: &[(u16, u16)]) -> FrameBuilder {
     FrameBuilder {
         to: ROUTER,
         from: NODE,
@@ -32,15 +32,29 @@ fn answer(family: Family, tags: &[(u16, u16)]) -> FrameBuilder {
     }
 }
 
-/// The port unreachable that answers a datagram, of whose frame `network` is where IP begins.
+/// The port unreachable that answers a datagram.
 fn port_unreachable(family: Family, tags: &[(u16, u16)], frame: &[u8]) -> Vec<u8> {
+    let head = if family.vip.is_ipv4() { [3, 3] } else { [1, 4] };
+    icmp_error(family, tags, head, 0, frame)
+}
+
+/// The ICMP error of this type and code, and with this second word, that answers a frame.
+pub(crate) fn icmp_error(
+    family: Family,
+    tags: &[(u16, u16)],
+    [kind, code]: [u8; 2],
+    word: u32,
+    frame: &[u8],
+) -> Vec<u8> {
     let network = 14 + 4 * tags.len();
     let builder = answer(family, tags);
-    let (protocol, mut message, quote) = if family.vip.is_ipv4() {
-        (1, vec![3, 3, 0, 0, 0, 0, 0, 0], 28)
+    let (protocol, quote) = if family.vip.is_ipv4() {
+        (1, 28)
     } else {
-        (58, vec![1, 4, 0, 0, 0, 0, 0, 0], 48)
+        (58, 48)
     };
+    let mut message = vec![kind, code, 0, 0];
+    message.extend(word.to_be_bytes());
     message.extend(&frame[network..network + quote]);
     let sum = match protocol {
         1 => checksum(&message),

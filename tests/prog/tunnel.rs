@@ -70,17 +70,6 @@ fn any_changed_bit_of_the_header_is_not_ours_and_passes_bit_for_bit() {
 }
 
 #[test]
-fn what_does_not_fit_is_counted() {
-    let cluster = Cluster::new(node_mode::GENEVE, 0, 0);
-    for family in families() {
-        let mut frame = request(family, REMOTE, Some((1, 2, ACK)));
-        frame.payload = vec![7; 1_440];
-        assert_eq!(cluster.send(HERE, &frame.build()).action, XDP_DROP);
-    }
-    assert_eq!(cluster.drops(HERE, DropReason::TooBig), 2);
-}
-
-#[test]
 fn a_peers_packet_without_a_candidate_goes_on_once() {
     let cluster = Cluster::new(node_mode::L2, 0, 0);
     for family in families() {

@@ -131,13 +131,18 @@ impl World {
     }
 
     fn look_for(&mut self, asker: NodeId, origin: NodeId, flow: FlowName) {
-        // A handshake is to be found too: its last segment may meet other tables than its first.
-        let tables = [FlowTable::Established, FlowTable::HalfOpen];
         let answering = |node: &&crate::node::Node| node.is_alive && node.has_agent;
-        let pod = self.nodes.values().filter(answering).find_map(|node| {
-            let flow = tables.iter().find_map(|table| node.flow(*table, &flow))?;
-            Some(node.address(flow.addr))
-        });
+        let find = |table, is_asked: &dyn Fn(NodeId) -> bool| {
+            let mut nodes = self.nodes.values().filter(answering);
+            nodes.find_map(|node| {
+                let flow = node.flow(table, &flow).filter(|_| is_asked(node.id))?;
+                Some(node.address(flow.addr))
+            })
+        };
+        // A handshake is to be found too: its last segment may meet other tables than its first. But what is
+        // half-open at the origin did not fit the segment.
+        let pod = find(FlowTable::Established, &|_| true)
+            .or_else(|| find(FlowTable::HalfOpen, &|node| node != origin));
         if let Some(pod) = pod {
             let way = Way::Locate;
             self.tell(Message::Found {

@@ -33,21 +33,29 @@ pub(crate) fn run(setup: Setup, script: &[(u64, Change)], settling: u64) -> Tall
 
 fn setups() -> impl Strategy<Value = Setup> {
     let sizes = (2u8..=5, 1u16..=8, select(vec![Family::V4, Family::V6]));
-    (sizes, any::<bool>(), any::<bool>(), any::<u64>()).prop_map(
-        |((nodes, pods, family), churn, uneven, seed)| Setup {
-            family,
-            nodes,
-            pods,
-            connections: 40,
-            udp_clients: 10,
-            depth: 4,
-            churn,
-            reuses_ports: false,
-            late_copies: 0,
-            uneven,
-            seed,
-        },
+    let late_copies = select(vec![0, 200]);
+    (
+        sizes,
+        any::<bool>(),
+        any::<bool>(),
+        late_copies,
+        any::<u64>(),
     )
+        .prop_map(
+            |((nodes, pods, family), churn, uneven, late_copies, seed)| Setup {
+                family,
+                nodes,
+                pods,
+                connections: 40,
+                udp_clients: 10,
+                depth: 4,
+                churn,
+                reuses_ports: false,
+                late_copies,
+                uneven,
+                seed,
+            },
+        )
 }
 
 fn changes() -> impl Strategy<Value = Change> {
@@ -154,4 +162,24 @@ fn a_lost_first_hop_breaks_no_connection() {
     let tally = run(setup, &[(0, Change::LoseNode(last))], 30_000);
     assert_eq!(tally.violations, Default::default());
     assert_eq!((tally.broken, tally.lost_with_pod), (0, 0));
+}
+
+/// A connection of each client, pods that come, and late copies of the SYNs that opened the connections.
+#[test]
+fn a_late_copy_of_a_syn_breaks_nothing() {
+    let setup = Setup {
+        family: Family::V4,
+        nodes: 3,
+        pods: 3,
+        connections: 100,
+        udp_clients: 0,
+        depth: 4,
+        churn: false,
+        reuses_ports: false,
+        late_copies: 1_000,
+        uneven: false,
+        seed: 5,
+    };
+    let tally = run(setup, &[(0, Change::ScaleUp(6))], 40_000);
+    assert_eq!((tally.broken, tally.violations), (0, Default::default()));
 }

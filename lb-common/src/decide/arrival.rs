@@ -6,7 +6,7 @@ use crate::decide::{Act, FamilyTables, Packet, Tables, Verdict, outset};
 use crate::drop::DropReason;
 use crate::family::{Endpoints, Family, Version};
 use crate::frame::Frame;
-use crate::maps::{Config, Slot, Tour};
+use crate::maps::{Config, Slot, Tour, tour_flags};
 use crate::wire::eth::{EthHeader, ether_type};
 use crate::wire::{IpHeader, geneve, ipv4, ipv6, protocol, udp};
 
@@ -129,7 +129,8 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
         if self.header.ttl <= 1 || tour.hops > HOPS {
             return actor.act(Verdict::Drop(DropReason::TtlExpired));
         }
-        let Some(flow) = request.known() else {
+        let is_found = tour.flags & tour_flags::KNOWN != 0;
+        let Some(flow) = request.known(is_found) else {
             return actor.act(Verdict::Resume);
         };
         request.report(tour);

@@ -71,7 +71,9 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             }
         }
         tables.count(Outcome::ChainEnded);
-        if !begins {
+        let is_located = self.packet.config.flags & config_flags::LOCATE != 0;
+        let is_awaited = tour.flags & tour_flags::HALF_OPEN != 0 && !is_located;
+        if !begins && !is_awaited {
             return self.unknown(tour);
         }
         match tables.peer_at(&tour.origin) {

@@ -3,14 +3,16 @@
 use crate::addr::{AddrWords, Be16, Be32, is_none};
 use crate::decide::resume::{with_v4, with_v6};
 use crate::decide::service::Request;
-use crate::decide::{Act, Encapsulation, FamilyTables, Packet, Tables, Verdict};
+use crate::decide::{Act, Encapsulation, FamilyTables, Packet, ReplyKind, Tables, Verdict};
 use crate::drop::DropReason;
-use crate::family::Family;
+use crate::family::{Family, Version};
 use crate::frame::Frame;
 use crate::hash::Ports;
 use crate::maps::{Config, Node, Tour, config_flags, node_flags, node_mode, tour_flags};
+use crate::outcome::Outcome;
 use crate::rewrite::overhead;
-use crate::wire::geneve;
+use crate::wire::tcp::TcpHeader;
+use crate::wire::{geneve, ipv4, protocol};
 
 /// First of the source ports of tunnels, which tell flows apart where paths are chosen by hash.
 const SOURCE_PORTS: u16 = 0xc000;
@@ -48,6 +50,28 @@ pub fn depart_v6<F: Frame + ?Sized, T: Tables, C: Act>(
         .unwrap_or_else(|| actor.act(Verdict::Pass))
 }
 
+/// Answers an IPv4 packet of which [`depart_v4`] said [`Verdict::TooBig`].
+#[inline(always)]
+pub fn complain_v4<F: Frame + ?Sized, T: Tables, C: Act>(
+    frame: &F,
+    tables: &T,
+    actor: &C,
+) -> C::Result {
+    with_v4(frame, tables, |packet, tour| packet.complain(tour, actor))
+        .unwrap_or_else(|| actor.act(Verdict::Pass))
+}
+
+/// Answers an IPv6 packet of which [`depart_v6`] said [`Verdict::TooBig`].
+#[inline(always)]
+pub fn complain_v6<F: Frame + ?Sized, T: Tables, C: Act>(
+    frame: &F,
+    tables: &T,
+    actor: &C,
+) -> C::Result {
+    with_v6(frame, tables, |packet, tour| packet.complain(tour, actor))
+        .unwrap_or_else(|| actor.act(Verdict::Pass))
+}
+
 impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T, A> {
     /// Through a tunnel to the next node; the tour says what the tunnel is to say.
     #[inline(always)]
@@ -69,7 +93,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             return if tour.count != 0 && packet.config.flags & config_flags::LOCATE != 0 {
                 actor.act(self.locate(tour))
             } else {
-                actor.act(Verdict::Drop(DropReason::TooBig))
+                actor.act(Verdict::TooBig)
             };
         }
         self.count(0, 0);
@@ -89,17 +113,24 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             length: self.length(),
             node: tour.next,
             source_port: Be16::new(SOURCE_PORTS | (hash >> 16) as u16 & !SOURCE_PORTS),
+            transport: packet.header.payload,
+            mss: self.mss(),
         }))
+    }
+
+    /// Largest MSS that the packet may offer, if it is a SYN.
+    #[inline(always)]
+    fn mss(&self) -> u16 {
+        let packet = self.packet;
+        let is_syn = packet.header.protocol == protocol::TCP
+            && packet.segment().is_some_and(|segment| segment.is_opening());
+        if is_syn { A::mss(packet.config) } else { 0 }
     }
 
     /// Whether the packet and its tunnel are no longer than what goes there in one piece.
     #[inline(always)]
     fn fits(&self, tour: &Tour, node: &Node) -> bool {
-        let mtu = match node.mtu {
-            0 => self.packet.config.mtu as usize,
-            mtu => usize::from(mtu),
-        };
-        self.length() + overhead(node, tour) <= mtu
+        self.length() + overhead(node, tour) <= mtu(self.packet.config, node)
     }
 
     /// Octets of the packet.
@@ -141,5 +172,37 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
             Some(request) => request.send(tour, actor),
             None => actor.act(Verdict::Pass),
         }
+    }
+
+    /// Tells the sender what fits (RFC 1191, RFC 8201), unless it leaves it to routers to fragment, which
+    /// this one does not.
+    #[inline(always)]
+    fn complain<C: Act>(&self, tour: &Tour, actor: &C) -> C::Result {
+        let expects_errors = match A::VERSION {
+            Version::V4 => ipv4::forbids_fragments(self.frame, self.header.offset),
+            Version::V6 => true,
+        };
+        let Some(node) = self.tables.node(tour.next).filter(|_| expects_errors) else {
+            return actor.act(Verdict::Drop(DropReason::TooBig));
+        };
+        if !self.is_quotable() {
+            return actor.act(Verdict::Drop(DropReason::TooBig));
+        }
+        if !self.tables.admit_reply() {
+            return actor.act(Verdict::Drop(DropReason::ReplyLimited));
+        }
+        self.tables.count(Outcome::TooBigAnswered);
+        let mtu = mtu(self.config, node).saturating_sub(overhead(node, tour)) as u32;
+        let (mac, none) = (self.way_back(tour), TcpHeader::default());
+        actor.act(self.reply_by(mac, ReplyKind::TooBig, none, mtu))
+    }
+}
+
+/// Longest IP packet on the way to a node.
+#[inline(always)]
+fn mtu(config: &Config, node: &Node) -> usize {
+    match node.mtu {
+        0 => config.mtu as usize,
+        mtu => usize::from(mtu),
     }
 }

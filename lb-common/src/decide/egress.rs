@@ -7,8 +7,9 @@ use crate::family::{Endpoints, Family, Version};
 use crate::flow::FlowTable;
 use crate::frame::Frame;
 use crate::maps::{Flow, flow_direction, flow_state};
+use crate::outcome::Outcome;
 use crate::wire::eth::{EthHeader, ether_type};
-use crate::wire::tcp::{TcpHeader, flags};
+use crate::wire::tcp::{MssClamp, TcpHeader, flags};
 use crate::wire::{IpHeader, ipv4, ipv6, protocol, udp};
 
 /// What becomes of a packet that is about to leave.
@@ -39,6 +40,8 @@ pub struct SourceTranslation {
     pub address: AddrWords,
     /// Port of the frontend.
     pub port: Be16,
+    /// How to lower the MSS of a SYN-ACK.
+    pub mss: MssClamp,
 }
 
 /// Decides what becomes of a frame that is about to leave.
@@ -78,6 +81,7 @@ fn translate<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family>(
         destination_port,
     };
     let key = A::flow_key(&ends, header.protocol, flow_direction::REVERSE);
+    let mut mss = MssClamp::default();
     let flow = if is_tcp {
         let segment = TcpHeader::read(frame, header.payload)?;
         let note = |flow: &mut Flow| {
@@ -91,8 +95,11 @@ fn translate<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family>(
                 flow
             }
             None => {
-                let flow = live_flow::<T, A>(tables, FlowTable::HalfOpen, &key)?;
+                let flow = live_flow_with::<T, A>(tables, FlowTable::HalfOpen, &key, note)?;
                 follow::<T, A>(tables, FlowTable::HalfOpen, &ends, &flow, &segment);
+                if segment.has(flags::SYN) {
+                    mss = clamp::<F, T, A>(frame, tables, header, &segment);
+                }
                 flow
             }
         }
@@ -117,7 +124,24 @@ fn translate<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family>(
         old_port: source_port,
         address: flow.addr,
         port: flow.port,
+        mss,
     })
+}
+
+/// How to lower the MSS of a SYN-ACK, which says what the client is to send: that may take a tunnel.
+#[inline(always)]
+fn clamp<F: Frame + ?Sized, T: Tables, A: Family>(
+    frame: &F,
+    tables: &T,
+    header: &IpHeader<A>,
+    segment: &TcpHeader,
+) -> MssClamp {
+    let largest = tables.config().map_or(0, A::mss);
+    let clamp = MssClamp::find(frame, header.payload, segment.header_length, largest);
+    if clamp.offset != 0 {
+        tables.count(Outcome::MssClamped);
+    }
+    clamp
 }
 
 /// What a segment from the pod does to its flow.

@@ -47,6 +47,7 @@ pub(super) fn answer_arp<F: Frame + ?Sized, T: Tables>(
                 transport: 0,
                 kind: ReplyKind::Arp,
                 segment: TcpHeader::default(),
+                mtu: 0,
             })
         }
         _ => Verdict::Pass,
@@ -82,6 +83,7 @@ impl<F: Frame + ?Sized, T: Tables> Packet<'_, F, T, V6> {
             transport: self.header.payload,
             kind: ReplyKind::Advertisement,
             segment: TcpHeader::default(),
+            mtu: 0,
         }))
     }
 }

@@ -57,8 +57,12 @@ pub(super) fn touch<T: FamilyTables<A>, A: Family>(
 impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T, A> {
     /// The flow of this node to which the packet belongs, and what the packet does to it; `None` if there is
     /// none, or a SYN is to begin a new one.
+    ///
+    /// A half-open flow may be the work of a late copy of a SYN, or of a forged one, while the connection
+    /// lives elsewhere: what does not fit it is of another flow, unless a peer has found (`is_found`) that
+    /// there is no other.
     #[inline(always)]
-    pub(super) fn known(&self) -> Option<Flow> {
+    pub(super) fn known(&self, is_found: bool) -> Option<Flow> {
         if self.packet.header.protocol == protocol::UDP {
             let flow = self.live(FlowTable::Udp)?;
             self.refresh(FlowTable::Udp, &flow, 0);
@@ -74,12 +78,24 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             self.remove_both(FlowTable::Established, &flow);
         } else if let Some(flow) = self.live(FlowTable::HalfOpen) {
             if !(segment.is_opening() && flow.state & CLOSING != 0) {
-                self.progress(&flow, &segment);
-                return Some(flow);
+                return self.progress(&flow, &segment, is_found).then_some(flow);
             }
             self.remove_both(FlowTable::HalfOpen, &flow);
         }
         None
+    }
+
+    /// Whether a flow of the packet is half-open here, be it a dead one.
+    #[inline(always)]
+    pub(super) fn is_half_open(&self) -> bool {
+        let (tables, key) = (self.packet.tables, self.forward_key());
+        FamilyTables::<A>::with_flow(tables, FlowTable::HalfOpen, &key, |_| ()).is_some()
+    }
+
+    /// The half-open flow that a segment which no other node knows is left to: its pod is to judge.
+    #[inline(always)]
+    pub(super) fn last_resort(&self) -> Option<Flow> {
+        self.live(FlowTable::HalfOpen)
     }
 
     /// State that the client's segment adds to an established flow.
@@ -104,21 +120,30 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         state
     }
 
-    /// What a segment from the client does to a half-open flow.
+    /// What a segment from the client does to a half-open flow; whether it belongs to it.
     #[inline(always)]
-    fn progress(&self, flow: &Flow, segment: &TcpHeader) {
+    fn progress(&self, flow: &Flow, segment: &TcpHeader, is_found: bool) -> bool {
         let tables = self.packet.tables;
         let acknowledges = segment.flags & (flags::ACK | flags::SYN | flags::RST) == flags::ACK;
         let answers = flow.state & flow_state::SYN_ACK_SEEN != 0
+            && segment.has(flags::ACK)
             && segment.acknowledgment == flow.sequence.wrapping_add(1);
         let confirmed = flow.state & flow_state::CONFIRMED != 0;
         if !(acknowledges && (answers || confirmed)) {
-            return self.refresh(FlowTable::HalfOpen, flow, closing(segment));
+            let belongs = answers
+                || confirmed
+                || is_found
+                || segment.is_opening()
+                || self.rejects(flow, segment);
+            if belongs {
+                self.refresh(FlowTable::HalfOpen, flow, closing(segment));
+            }
+            return belongs;
         }
         let now = tables.now_seconds();
         // A flow that found no room tries again, but not with each of its packets.
         if confirmed && flow.seen == now {
-            return;
+            return true;
         }
         let state = flow.state | flow_state::CONFIRMED | closing(segment);
         let established = Flow {
@@ -134,6 +159,19 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             tables.count_drop(DropReason::EstablishedFull);
             self.touch_both(FlowTable::HalfOpen, flow, state, now);
         }
+        true
+    }
+
+    /// Whether a client that knows of no connection answers the SYN-ACK so (RFC 9293 §3.10.7.1).
+    #[inline(always)]
+    fn rejects(&self, flow: &Flow, segment: &TcpHeader) -> bool {
+        if !segment.has(flags::RST) || flow.state & flow_state::SYN_ACK_SEEN == 0 {
+            return false;
+        }
+        let (tables, key) = (self.packet.tables, self.reverse_key(flow));
+        FamilyTables::<A>::with_flow(tables, FlowTable::HalfOpen, &key, |reverse| {
+            reverse.sequence == segment.sequence
+        }) == Some(true)
     }
 
     /// Begins a flow to the first backend of the slot on this node whose replies would not be taken for

@@ -11,13 +11,14 @@
 use crate::decide::service::Request;
 use crate::decide::{
     Act, FamilyTables, Packet, ReplyKind, Tables, Verdict, arrive, authenticate_v4,
-    authenticate_v6, depart_v4, depart_v6, outset, receive_v4, receive_v6,
+    authenticate_v6, complain_v4, complain_v6, depart_v4, depart_v6, outset, receive_v4,
+    receive_v6,
 };
 use crate::drop::DropReason;
 use crate::family::{Family, V4, V6, Version};
 use crate::flow::UDP_ANSWERED_TIMEOUT;
 use crate::frame::Frame;
-use crate::maps::{Tour, config_flags, exception_state, node_mode, tour_flags};
+use crate::maps::{MacKey, Tour, config_flags, exception_state, node_mode, tour_flags};
 use crate::outcome::Outcome;
 use crate::wire::tcp::{TcpHeader, flags};
 use crate::wire::{ipv4, ipv6, protocol};
@@ -31,7 +32,10 @@ pub fn resume<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict {
             match receive_v4(frame, tables, &Judge).or(|| resume_v4(frame, tables)) {
                 Verdict::Begin => begin_v4(frame, tables, &Judge),
                 Verdict::Refuse => refuse_v4(frame, tables, &Judge),
-                Verdict::Depart => depart_v4(frame, tables, &Judge),
+                Verdict::Depart => match depart_v4(frame, tables, &Judge) {
+                    Verdict::TooBig => complain_v4(frame, tables, &Judge),
+                    verdict => verdict,
+                },
                 verdict => verdict,
             }
         }
@@ -39,7 +43,10 @@ pub fn resume<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict {
             match receive_v6(frame, tables, &Judge).or(|| resume_v6(frame, tables)) {
                 Verdict::Begin => begin_v6(frame, tables, &Judge),
                 Verdict::Refuse => refuse_v6(frame, tables, &Judge),
-                Verdict::Depart => depart_v6(frame, tables, &Judge),
+                Verdict::Depart => match depart_v6(frame, tables, &Judge) {
+                    Verdict::TooBig => complain_v6(frame, tables, &Judge),
+                    verdict => verdict,
+                },
                 verdict => verdict,
             }
         }
@@ -189,9 +196,10 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
         }
     }
 
-    /// A SYN that nobody serves is refused as configured; any other segment is of a flow that is no more.
+    /// A SYN that nobody serves is refused as configured; any other segment is of a flow that is no more, or
+    /// that is half-open here and nowhere else.
     #[inline(always)]
-    fn turn_away<C: Act>(mut self, tour: &Tour, actor: &C) -> C::Result {
+    fn turn_away<C: Act>(self, tour: &Tour, actor: &C) -> C::Result {
         let Some(segment) = TcpHeader::read(self.frame, self.header.payload) else {
             return actor.act(Verdict::Drop(DropReason::Malformed));
         };
@@ -199,30 +207,36 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
         if segment.is_opening() && is_silent {
             return actor.act(Verdict::Drop(DropReason::NoBackend));
         }
+        if !segment.is_opening()
+            && let Some(request) = self.request()
+            && let Some(flow) = request.last_resort()
+        {
+            return actor.act(request.deliver(&flow, 0));
+        }
         if segment.has(flags::RST) {
             return actor.act(Verdict::Drop(DropReason::UnknownFlow));
         }
         if !self.tables.admit_reply() {
             return actor.act(Verdict::Drop(DropReason::ReplyLimited));
         }
-        if tour.strip != 0 || self.is_from_peer() {
-            self.answer_by_router();
-        }
         let segment = segment.reset(self.header.payload_length);
-        actor.act(self.reply(ReplyKind::Reset, segment))
+        actor.act(self.reply_by(self.way_back(tour), ReplyKind::Reset, segment, 0))
     }
 
-    /// A packet by way of a peer is answered by way of the router, if that is known: the peer has no route
-    /// back but its own.
+    /// The MAC to which an answer goes. A packet by way of a peer is answered by way of the router, if that
+    /// is known: the peer has no route back but its own.
     #[inline(always)]
-    fn answer_by_router(&mut self) {
-        if let Some(node) = self.tables.node(0)
+    pub(super) fn way_back(&self, tour: &Tour) -> MacKey {
+        let mut mac = self.ethernet.source;
+        if (tour.strip != 0 || self.is_from_peer())
+            && let Some(node) = self.tables.node(0)
             && node.mode == node_mode::L2
         {
             let [head, middle, _] = node.ethernet;
-            self.ethernet.source.head = head;
-            self.ethernet.source.tail = middle.leading();
+            mac.head = head;
+            mac.tail = middle.leading();
         }
+        mac
     }
 }
 
@@ -279,7 +293,12 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             && let Some(node) = self.list(tour, slot)
         {
             tables.count(Outcome::ChainBegun);
-            return self.follow(tour, node, tour_flags::CHAIN);
+            let flags = if is_tcp && self.is_half_open() {
+                tour_flags::CHAIN | tour_flags::HALF_OPEN
+            } else {
+                tour_flags::CHAIN
+            };
+            return self.follow(tour, node, flags);
         }
         if !begins {
             return self.unknown(tour);

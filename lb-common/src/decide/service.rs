@@ -84,7 +84,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         let slot = packet.tables.slot(self.slot()).unwrap_or_default();
         match self.candidate(slot.current()) {
             Some((_, backend)) if backend.node != 0 && !packet.is_from_peer() => self.hop(backend),
-            _ => match self.known() {
+            _ => match self.known(false) {
                 Some(flow) => self.deliver(&flow, 0),
                 None => Verdict::Resume,
             },

@@ -86,13 +86,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
     /// A datagram that nobody serves: port unreachable or silence, as configured.
     #[inline(always)]
     pub(super) fn refuse_datagram(&self, reason: DropReason) -> Verdict {
-        let header = &self.header;
-        // The message quotes an IP header of fixed length: one with options gets no answer.
-        let quotable = header.payload == header.offset + A::HEADER_LENGTH;
-        if self.config.flags & config_flags::REJECT_UNSERVED == 0
-            || !quotable
-            || !A::is_host(header.source)
-        {
+        if self.config.flags & config_flags::REJECT_UNSERVED == 0 || !self.is_quotable() {
             return Verdict::Drop(reason);
         }
         if !self.tables.admit_reply() {

@@ -7,7 +7,7 @@ use std::vec::Vec;
 use crate::addr::Be16;
 use crate::drop::DropReason;
 use crate::flow::{CLOSED_TIMEOUT, FlowTable, HALF_OPEN_TIMEOUT, expired};
-use crate::maps::{Flow, backend_flags, flow_state};
+use crate::maps::{Flow, backend_flags, config_flags, flow_state};
 use crate::memory::{Action, MemoryTables};
 use crate::tests::world::{
     CLIENT_PORT, Ends, HERE, POD_PORT, THERE, backend, delivered, drops, entries, establish,
@@ -414,5 +414,88 @@ fn what_a_pod_sends_to_others_leaves_untouched() {
             packet.source.1 = POD_PORT + 1;
             assert_eq!(packet.egress(&tables), packet.build());
         }
+    }
+}
+
+/// Whether the agent is asked where the flow of a segment is, rather than that the segment is delivered.
+fn is_asked_for(tables: &MemoryTables, ends: Ends, segment: Segment) -> bool {
+    let located = drops(tables, DropReason::Located);
+    let (action, frame) = request(ends, HERE, segment).ingress(tables);
+    let is_asked_for = drops(tables, DropReason::Located) > located;
+    if is_asked_for {
+        assert_eq!(action, Action::Drop);
+    } else {
+        assert_eq!((action, frame), delivered(ends, segment), "{segment:?}");
+    }
+    is_asked_for
+}
+
+#[test]
+fn a_half_open_flow_leaves_alone_what_does_not_answer_its_syn_ack() {
+    for ends in families() {
+        let tables = tables(config_flags::LOCATE);
+        request(ends, HERE, SYN_1).ingress(&tables);
+        let foreign = [
+            (101, 5_000, ACK),
+            (101, 5_000, FIN | ACK),
+            (5_000, 0, RST),
+            (5_000, 5_000, RST | ACK),
+            (101, 5_000, SYN | ACK),
+        ];
+        // An answer before the pod has said anything is none.
+        for segment in foreign.into_iter().chain([(101, 901, ACK), (101, 0, RST)]) {
+            assert!(is_asked_for(&tables, ends, Some(segment)), "{segment:?}");
+        }
+        response(ends, SYN_ACK).egress(&tables);
+        for segment in foreign {
+            assert!(is_asked_for(&tables, ends, Some(segment)), "{segment:?}");
+        }
+        for segment in [SYN_1, HANDSHAKE, HANDSHAKE] {
+            assert!(!is_asked_for(&tables, ends, segment), "{segment:?}");
+        }
+        assert_eq!(held(&tables), (0, 2));
+    }
+}
+
+#[test]
+fn a_client_that_resets_what_it_did_not_open_is_heard() {
+    // With and without an acknowledgment, which is right in both or not there.
+    for reset in [(101, 0, RST), (101, 901, RST | ACK), (7, 901, RST | ACK)] {
+        for ends in families() {
+            let tables = tables(config_flags::LOCATE);
+            request(ends, HERE, SYN_1).ingress(&tables);
+            response(ends, SYN_ACK).egress(&tables);
+            assert!(!is_asked_for(&tables, ends, Some(reset)));
+            let both = entries(&tables, FlowTable::HalfOpen);
+            assert!(both.iter().all(|flow| flow.state & flow_state::RESET != 0));
+        }
+    }
+}
+
+#[test]
+fn data_that_overtakes_the_ack_of_the_syn_ack_promotes() {
+    for ends in families() {
+        let tables = tables(config_flags::LOCATE);
+        request(ends, HERE, SYN_1).ingress(&tables);
+        response(ends, SYN_ACK).egress(&tables);
+        assert!(!is_asked_for(&tables, ends, Some((106, 901, ACK))));
+        assert_eq!(held(&tables), (0, 2));
+        assert!(!is_asked_for(&tables, ends, HANDSHAKE));
+    }
+}
+
+#[test]
+fn a_segment_that_nobody_else_knows_is_left_to_the_pod_of_the_half_open_flow() {
+    for ends in families() {
+        let other = Some((101, 5_000, ACK));
+        let tables = tables(0);
+        request(ends, HERE, SYN_1).ingress(&tables);
+        response(ends, SYN_ACK).egress(&tables);
+        // Nobody is asked, and then nobody had it.
+        assert_eq!(
+            request(ends, HERE, other).ingress(&tables),
+            delivered(ends, other)
+        );
+        assert_eq!(held(&tables), (2, 0));
     }
 }

@@ -34,6 +34,8 @@ const FIXED: usize = 24;
 const ORIGIN: usize = 16;
 /// Octets up to the end of the origin.
 const CHAINED: usize = FIXED + ORIGIN;
+/// Octets of the header of a tunnel to where an exception leads.
+pub const EXCEPTED: usize = CHAINED;
 /// Octets of an owner.
 const OWNER: usize = 20;
 

@@ -1,4 +1,4 @@
-//! ICMP (RFC 792) and ICMPv6 (RFC 4443), as far as echo and port unreachable.
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443), as far as echo and the errors sent here.
 
 use crate::addr::{Be16, Be32};
 use crate::checksum::{Difference, Sum};
@@ -7,7 +7,7 @@ use crate::wire::{ipv4, ipv6, udp};
 
 /// Octets of the header of an echo or an error.
 pub const LENGTH: usize = 8;
-/// Octets that a port unreachable quotes: the IP header and eight behind it, as RFC 792 wants it.
+/// Octets that an error quotes: the IP header and eight behind it, as RFC 792 wants it.
 ///
 /// They are as many as the two headers before them, so the quote is moved by its own length.
 pub const QUOTE: usize = ipv4::LENGTH + udp::LENGTH;
@@ -17,6 +17,10 @@ pub const QUOTE_V6: usize = ipv6::LENGTH + udp::LENGTH;
 pub const PORT_UNREACHABLE: Be16 = Be16::new(0x0303);
 /// Type 1, code 4.
 pub const PORT_UNREACHABLE_V6: Be16 = Be16::new(0x0104);
+/// Type 3, code 4: fragmentation needed and DF set; the second word is the next hop's MTU (RFC 1191 §4).
+pub const FRAGMENTATION_NEEDED: Be16 = Be16::new(0x0304);
+/// Type 2, code 0; the second word is the next hop's MTU (RFC 4443 §3.2).
+pub const PACKET_TOO_BIG_V6: Be16 = Be16::new(0x0200);
 
 const ECHO_REQUEST: Be16 = Be16::new(0x0800);
 const ECHO_REPLY: Be16 = Be16::new(0x0000);
@@ -73,17 +77,18 @@ pub fn quote<F: FrameMut + ?Sized, const OCTETS: usize>(
     Some(sum)
 }
 
-/// Writes the header of an error whose other octets, pseudo-header included, have that sum.
+/// Writes the header of an error, type and code and then the second word, whose other octets,
+/// pseudo-header included, have that sum.
 #[inline(always)]
 pub fn write_error<F: FrameMut + ?Sized>(
     frame: &mut F,
     offset: usize,
-    type_and_code: Be16,
+    (type_and_code, word): (Be16, Be32),
     rest: Sum,
 ) -> Option<()> {
     let mut window = frame.window_mut::<LENGTH>(offset)?;
     window.set_be16::<0>(type_and_code);
-    window.set_be16::<2>(rest.add16(type_and_code).finish());
-    window.set_be32::<4>(Be32::new(0));
+    window.set_be16::<2>(rest.add16(type_and_code).add32(word).finish());
+    window.set_be32::<4>(word);
     Some(())
 }

@@ -37,6 +37,14 @@ pub fn read<F: Frame + ?Sized>(frame: &F, offset: usize) -> Option<IpHeader<V4>>
     })
 }
 
+/// Whether the header at `offset` forbids that routers fragment the packet.
+#[inline(always)]
+pub fn forbids_fragments<F: Frame + ?Sized>(frame: &F, offset: usize) -> bool {
+    frame
+        .window::<LENGTH>(offset)
+        .is_some_and(|window| window.be16::<6>().raw() & DONT_FRAGMENT.raw() != 0)
+}
+
 /// Takes one from the TTL and, if asked to, gives the packet another destination. Keeps the checksum as
 /// right or wrong as it was. Gives the old destination.
 #[inline(always)]

@@ -119,6 +119,83 @@ impl TcpHeader {
     }
 }
 
+/// The MSS option of a SYN (RFC 9293 §3.7.1), to be lowered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MssClamp {
+    /// Where its value lies, counted from the TCP header; 0 says that nothing is to be lowered.
+    pub offset: usize,
+    /// The value that it has.
+    pub old: Be16,
+    /// The value that it is to have.
+    pub new: Be16,
+}
+
+impl MssClamp {
+    /// Options that are looked at: MSS comes first wherever it is known to come from.
+    const OPTIONS: usize = 6;
+    const END: u8 = 0;
+    const NO_OPERATION: u8 = 1;
+    const MSS: u8 = 2;
+
+    /// How to lower the MSS in the header at `offset` to `largest`, which is no limit if it is 0.
+    #[inline(always)]
+    pub fn find<F: Frame + ?Sized>(frame: &F, offset: usize, length: usize, largest: u16) -> Self {
+        let mut at = LENGTH;
+        for _ in 0..Self::OPTIONS {
+            if largest == 0 || at + 4 > length {
+                break;
+            }
+            let Some(window) = frame.window::<4>(offset + at) else {
+                break;
+            };
+            at += match (window.octet::<0>(), window.octet::<1>()) {
+                (Self::MSS, 4) => {
+                    let (old, new) = (window.be16::<2>(), Be16::new(largest));
+                    if old.host() <= largest {
+                        break;
+                    }
+                    let offset = at + 2;
+                    return Self { offset, old, new };
+                }
+                (Self::NO_OPERATION, _) => 1,
+                (Self::END, _) | (_, 0 | 1) => break,
+                // No header is longer, which the verifier wants to see.
+                (_, length) => usize::from(length & 0x3f),
+            };
+        }
+        Self::default()
+    }
+
+    /// Old and new value as they count in the checksum: at an odd offset each octet lies in the other half
+    /// of a word (RFC 1071 §2 B).
+    #[inline(always)]
+    pub const fn words(&self) -> (Be16, Be16) {
+        if self.offset & 1 == 0 {
+            return (self.old, self.new);
+        }
+        (
+            Be16::from_raw(self.old.raw().swap_bytes()),
+            Be16::from_raw(self.new.raw().swap_bytes()),
+        )
+    }
+
+    /// Lowers the MSS in the header at `offset`.
+    #[inline(always)]
+    pub fn apply<F: FrameMut + ?Sized>(&self, frame: &mut F, offset: usize) -> Option<()> {
+        if self.offset == 0 {
+            return Some(());
+        }
+        frame
+            .window_mut::<2>(offset + self.offset)?
+            .set_be16::<0>(self.new);
+        let (old, new) = self.words();
+        let mut window = frame.window_mut::<LENGTH>(offset)?;
+        let difference = Difference::ZERO.replace16(old, new);
+        window.set_be16::<16>(difference.apply(window.be16::<16>()));
+        Some(())
+    }
+}
+
 /// Writes one port and corrects the checksum by that and by what changed in the IP header.
 #[inline(always)]
 pub fn translate<F: FrameMut + ?Sized, const AT: usize>(

@@ -10,15 +10,18 @@ use lb_common::addr::Be32;
 use lb_common::addr::Mac;
 use lb_common::addr::words4;
 use lb_common::addr::words6;
+use lb_common::family::Version;
 use lb_common::maps::Config;
 use lb_common::maps::Node;
 use lb_common::maps::config_flags;
 use lb_common::maps::node_flags;
 use lb_common::maps::node_mode;
 use lb_common::maps::peer_filter_bit;
+use lb_common::rewrite;
 use lb_common::siphash::key_from_secret;
 
 use super::Settings;
+use crate::model::cluster::Forwarding;
 use crate::model::intent::DataplaneIntent;
 use crate::model::intent::PeerNode;
 use crate::model::segment::Segment;
@@ -114,6 +117,7 @@ fn resolved<'a>(addresses: impl IntoIterator<Item = &'a IpAddr>, segment: &Segme
 pub(super) fn config<'a>(
     intent: &DataplaneIntent,
     peers: impl Iterator<Item = &'a Mac>,
+    nodes: impl Iterator<Item = Node>,
     segment: &Segment,
     settings: Settings,
 ) -> Config {
@@ -124,6 +128,15 @@ pub(super) fn config<'a>(
     let flag = |set: bool, flag: u32| if set { flag } else { 0 };
     let (mac_head, mac_tail) = halves(segment.mac);
     let [tunnel4, ..] = own_address(intent, segment, IpAddr::is_ipv4);
+    let tunnels_always = settings.forwarding == Some(Forwarding::Geneve)
+        || intent
+            .frontends
+            .values()
+            .any(|frontend| frontend.forwarding == Some(Forwarding::Geneve));
+    let tunnelled = nodes.filter(|node| {
+        node.mode == node_mode::GENEVE || (tunnels_always && node.mode == node_mode::L2)
+    });
+    let (mss4, mss6) = tunnel_mss(tunnelled, segment.mtu);
     Config {
         flow_key: words,
         peer_filter: peers.fold(0, |filter, mac| {
@@ -142,7 +155,29 @@ pub(super) fn config<'a>(
         tunnel6: own_address(intent, segment, IpAddr::is_ipv6),
         tunnel4,
         mtu: segment.mtu,
+        mss4,
+        mss6,
+        zero: 0,
     }
+}
+
+/// Largest MSS over IPv4 and over IPv6 that fits through the tunnel to each of the nodes; 0 if there are none.
+fn tunnel_mss(nodes: impl Iterator<Item = Node>, mtu: u32) -> (u16, u16) {
+    let narrowest = nodes
+        .map(|node| {
+            let mtu = match node.mtu {
+                0 => mtu,
+                mtu => mtu.into(),
+            };
+            let outer = match node.flags & node_flags::IPV6 {
+                0 => Version::V4,
+                _ => Version::V6,
+            };
+            let over = |inner| rewrite::tunnel_mss(mtu, outer, inner);
+            (over(Version::V4), over(Version::V6))
+        })
+        .min();
+    narrowest.unwrap_or_default()
 }
 
 /// The address of one family to which other nodes send: one on the compute port, if there is one.
@@ -380,7 +415,18 @@ mod tests {
         };
         intent.flow_key[8] = 1;
         intent.peer_key[0] = 1;
-        let config = config(&intent, [PEERS].iter(), &segment(), settings);
+        let peers = [PEERS];
+        let near = value(&peer(&["192.0.2.2"], None), None, &segment(), &OWN).0;
+        let made = |settings| {
+            config(
+                &intent,
+                peers.iter(),
+                [near].into_iter(),
+                &segment(),
+                settings,
+            )
+        };
+        let config = made(settings);
         assert_eq!(config.flow_key, [0, 1, 0, 0]);
         assert_eq!(config.peer_key, [1, 0]);
         let [tunnel4, ..] = words("192.0.2.1".parse().unwrap());
@@ -393,6 +439,16 @@ mod tests {
         assert_eq!(
             (config.mac_head.host(), config.mac_tail.host()),
             (0x0200_0000, 1)
+        );
+        assert_eq!((config.mss4, config.mss6), (0, 0), "no tunnels, no limit");
+        let forced = made(Settings {
+            forwarding: Some(Forwarding::Geneve),
+            ..settings
+        });
+        let room = |inner| rewrite::tunnel_mss(segment().mtu, Version::V4, inner);
+        assert_eq!(
+            (forced.mss4, forced.mss6),
+            (room(Version::V4), room(Version::V6))
         );
     }
 }

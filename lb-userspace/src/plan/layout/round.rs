@@ -208,7 +208,8 @@ impl<'a> Round<'a> {
             }
         }
         self.plan_peer_addrs(intent);
-        let mut config = node::config(intent, peer_macs.keys(), segment, self.settings);
+        let nodes = self.layout.nodes.values().map(|placed| placed.value);
+        let mut config = node::config(intent, peer_macs.keys(), nodes, segment, self.settings);
         if let Some(former) = self.layout.config.filter(|_| self.layout.is_unconfirmed) {
             config = Config {
                 flow_key: former.flow_key,
