@@ -71,12 +71,7 @@ impl Event {
     /// Why connections may break yet; nothing if none may.
     pub(crate) const fn excuse(self, mode: Mode) -> Option<&'static str> {
         match (self, mode) {
-            (_, Mode::Geneve) => Some("no tunnel yet"),
-            (
-                Self::Rehash | Self::FirstHopKilled | Self::AgentKilled | Self::AgentUpgraded,
-                Mode::L2,
-            ) => None,
-            (_, Mode::L2) => Some("no chain yet"),
+            _ => None,
         }
     }
 
