@@ -2,6 +2,7 @@
 
 pub mod bgp_socket;
 pub mod clock;
+pub mod ctnetlink;
 pub mod kernel_vips;
 pub mod netlink;
 pub mod probe_socket;

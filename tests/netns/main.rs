@@ -14,5 +14,6 @@ mod neighbor;
 mod readme;
 mod route;
 mod source;
+mod takeover;
 mod traffic;
 mod unserved;
