@@ -34,7 +34,7 @@ use crate::tasks::neighbor::{self, Neighbor};
 use crate::tasks::report::Report;
 use crate::tasks::sessions::Sessions;
 use crate::tasks::source::{Snapshot, Source as WatchedSource};
-use crate::tasks::{admin, health, heartbeat, sweep};
+use crate::tasks::{admin, health, heartbeat, legacy, sweep};
 use crate::telemetry::chain;
 
 /// Where objects come from.
@@ -273,12 +273,16 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         counters: loaded.counters,
         map_bytes: loaded.map_bytes,
     };
+    let layout = settings.layout();
+    if layout.kernel_knows_vips {
+        loaded.legacy.adopt();
+    }
     let heart = loaded.tables.heart();
     let datapath = Datapath::new(
         loaded.tables,
         loaded.attachment,
         loaded.capacity,
-        settings.layout(),
+        layout,
         settings.attach,
         (attached, link.index),
     );
@@ -322,6 +326,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tasks.spawn(datapath.run(inputs, programmed_out));
     tasks.spawn(heartbeat::run(heart));
     tasks.spawn(sweep::run(loaded.flows));
+    tasks.spawn(legacy::run(loaded.legacy, programmed.clone()));
     tasks.spawn(admin::run(listener, Arc::new(report)));
     if let Some(health) = health {
         tasks.spawn(health::run(health, programmed.clone()));

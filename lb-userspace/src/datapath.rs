@@ -5,7 +5,8 @@
 //!   egress one. `pins`: keeps maps and links in bpffs, so that they outlive the agent.
 //! - `apply`: runs the steps that `plan` made. `handle`: the maps it writes. `slots`: the mapped slot array.
 //! - `dump`: reads those maps back after a restart, `batch` whole arrays at once. `heart`: the heartbeat.
-//! - `counters`: reads packets and drops. `sweep`: removes flows that ended. `memory`: what the maps cost.
+//! - `counters`: reads packets and drops. `sweep`: removes flows that ended. `legacy`: those that the
+//!   kernel had before. `memory`: what the maps cost.
 //! - `privilege`: what must be granted first. `pod`: lets a `zerocopy` type be a map key or value.
 //!
 //! Nothing outside this module sees a map or a program. Everything here blocks for at most the length of
@@ -19,6 +20,7 @@ pub mod counters;
 mod dump;
 pub mod handle;
 pub mod heart;
+pub mod legacy;
 pub mod loader;
 mod memory;
 pub mod object;

@@ -3,6 +3,7 @@
 pub mod bfd_socket;
 pub mod bgp_socket;
 pub mod clock;
+pub mod ctnetlink;
 pub mod kernel_vips;
 pub mod netlink;
 pub mod probe_socket;

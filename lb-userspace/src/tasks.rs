@@ -26,6 +26,7 @@ pub mod control;
 pub mod datapath;
 pub mod health;
 pub mod heartbeat;
+pub mod legacy;
 pub mod liveness;
 pub mod neighbor;
 pub mod report;

@@ -3,9 +3,11 @@
 //!
 //! - `bench`: a namespace with one veth pair, `eth0` and `wire`, and nothing at the far end.
 //! - `life`: what outlives the agent, and what does not, under traffic.
+//! - `order`: the tc programs of others.
 
 mod bench;
 mod life;
+mod order;
 
 use std::fs;
 use std::process::Command;

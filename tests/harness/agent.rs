@@ -42,6 +42,20 @@ impl Agent {
     /// # Errors
     /// When it cannot be started.
     pub fn start_build(program: &Path, node: &Node, source: &Path, dir: &Path) -> Result<Self> {
+        Self::start_with(program, node, source, dir, &["--kernel-vips", "no"])
+    }
+
+    /// The same, with these arguments too.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_with(
+        program: &Path,
+        node: &Node,
+        source: &Path,
+        dir: &Path,
+        arguments: &[&str],
+    ) -> Result<Self> {
         let socket = dir.join(format!("{}.sock", node.name));
         let log = dir.join(format!("{}.log", node.name));
         let mut command = Command::new(program);
@@ -49,14 +63,8 @@ impl Agent {
             .arg("run")
             .arg("--source")
             .arg(format!("dir:{}", source.display()));
-        command.args([
-            "--node",
-            &node.name,
-            "--interface",
-            "eth0",
-            "--kernel-vips",
-            "no",
-        ]);
+        command.args(["--node", &node.name, "--interface", "eth0"]);
+        command.args(arguments);
         command.arg("--socket").arg(&socket);
         Ok(Self {
             process: Process::start(&node.netns, &mut command, &log)?,

@@ -15,5 +15,6 @@ mod neighbor;
 mod readme;
 mod route;
 mod source;
+mod takeover;
 mod traffic;
 mod unserved;

@@ -8,6 +8,7 @@ use lb_common::addr::{Be16, words4, words6};
 use lb_common::maps::{Config, FlowKey4, FlowKey6, Legacy, config_flags, flow_direction};
 use lb_common::outcome::Outcome;
 
+use crate::probe::{REQUEST, probe};
 use crate::world::{
     Family, LOCAL, REMOTE, World, XDP_PASS, XDP_TX, delivered, families, request, response,
 };
@@ -249,6 +250,19 @@ fn while_the_agent_reads_a_connection_that_begins_anew_stays_with_the_kernel() {
     for family in families() {
         // The FIN before was of the connection before.
         passes(&world, &request(family, LOCAL, Some((9, 0, SYN))).build());
+    }
+}
+
+#[test]
+fn while_the_agent_reads_no_other_node_is_told_that_this_one_serves() {
+    let mut world = World::new(ADOPT);
+    for family in families() {
+        passes(&world, &probe(family, REQUEST).build());
+    }
+    set_flags(&mut world, LEGACY);
+    for family in families() {
+        let frame = probe(family, REQUEST).build();
+        assert_eq!(world.ingress(&frame).action, XDP_TX);
     }
 }
 

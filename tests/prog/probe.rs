@@ -10,7 +10,7 @@ use lb_userspace::net::clock;
 use crate::neighbor::{arp_request, solicitation_from_router};
 use crate::world::{Family, NODE, PEER, PEER_KEY, World, XDP_PASS, XDP_TX, families, request};
 
-const REQUEST: Probe = Probe {
+pub(crate) const REQUEST: Probe = Probe {
     kind: Kind::Request,
     sequence: 0x0102_0304_0506_0708,
     nonce: 0x1112_1314_1516_1718,
@@ -20,7 +20,7 @@ const REQUEST: Probe = Probe {
 const SENDER_PORT: u16 = 40_321;
 
 /// A probe from the peer to this node.
-fn probe(family: Family, probe: Probe) -> FrameBuilder {
+pub(crate) fn probe(family: Family, probe: Probe) -> FrameBuilder {
     FrameBuilder {
         from: PEER,
         source: family.client,

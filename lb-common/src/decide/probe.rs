@@ -3,7 +3,7 @@
 use crate::decide::{Tables, heartbeat_age, own_mac};
 use crate::family::{Family, V4, V6, Version};
 use crate::frame::{Frame, Window};
-use crate::maps::{Config, MacKey};
+use crate::maps::{Config, MacKey, config_flags};
 use crate::probe::{self, FENCE_AGE_MS, Kind, Probe};
 use crate::wire::eth::{self, EthHeader, ether_type};
 use crate::wire::{IpHeader, ipv4, ipv6, join, protocol, udp};
@@ -25,8 +25,9 @@ pub struct ProbeAnswer {
     pub words: [u64; 5],
 }
 
-/// The answer to a frame that is another node's probe; `None` if it is none, or if the agent has been away for
-/// longer than [`FENCE_AGE_MS`]: the other nodes are to take over then.
+/// The answer to a frame that is another node's probe; `None` if it is none, if nothing is served here yet
+/// ([`config_flags::ADOPT`]), or if the agent has been away for longer than [`FENCE_AGE_MS`]: the other nodes
+/// are to take over then.
 ///
 /// For frames that [`ingress`](crate::decide::ingress) passes.
 #[inline(always)]
@@ -34,6 +35,10 @@ pub fn answer_probe<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Opti
     let ethernet = EthHeader::read(frame)?;
     let config = tables.config()?;
     if ethernet.destination != own_mac(config) || eth::is_group(&ethernet.source) {
+        return None;
+    }
+    // What another node's table led here would stay with the kernel, and be lost with the next table.
+    if config.flags & config_flags::ADOPT != 0 {
         return None;
     }
     let (version, transport) = match ethernet.ether_type {

@@ -9,6 +9,7 @@ use tracing::{debug, info};
 use super::attach::{self, Attachment, TcOrder};
 use super::counters::Counters;
 use super::handle::{self, HandleError, KernelTables};
+use super::legacy::LegacyTables;
 use super::memory;
 use super::pins::{PinError, Pins};
 use super::sweep::FlowTables;
@@ -49,6 +50,8 @@ pub struct Loaded {
     pub counters: Counters,
     /// The maps that remember flows.
     pub flows: FlowTables,
+    /// The maps that remember flows of the kernel's.
+    pub legacy: LegacyTables,
     /// The programs and where they sit.
     pub attachment: Attachment,
     /// Kernel memory of all maps, in bytes.
@@ -129,9 +132,12 @@ fn load_with(
             .programs()
             .filter_map(|(_, program)| program.info().ok()),
     );
+    let capacity = handle::capacity(&object)?;
+    let tables = KernelTables::take(&mut object)?;
     Ok(Loaded {
-        capacity: handle::capacity(&object)?,
-        tables: KernelTables::take(&mut object)?,
+        capacity,
+        legacy: LegacyTables::take(&mut object, tables.heart())?,
+        tables,
         counters: Counters::take(&mut object)?,
         flows: FlowTables::take(&mut object)?,
         attachment: Attachment::new(object, ingress, order),
