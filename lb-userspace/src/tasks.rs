@@ -8,7 +8,8 @@
 //!                                                     ▼       │      │ Programmed
 //!  kernel ◀─netlink─▶ neighbor ◀── addresses of peers ┘       │      ▼
 //!                        └────── Segment, egress interfaces ──┘   sessions ──▶ bgp, one per peer
-//!                                                                    │           │
+//!  routers ◀─────────────────────────── bfd ◀──────── Requests ───────┤           │ ▲
+//!                                        └───────────── BfdReport ────┼───────────┼─┘
 //!  maps ◀── sweep                 health ◀── Programmed              ▼           ▼
 //!  counters ──────────────────▶ admin ◀── everything above ◀── SessionStatus ────┘
 //! ```

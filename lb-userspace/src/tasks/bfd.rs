@@ -243,13 +243,13 @@ impl Driver {
             .retain(|endpoint, socket| socket.is_ok() && endpoints.contains(endpoint));
         for endpoint in &endpoints {
             let (is_v4, hops) = port_of(endpoint);
-            self.receivers
-                .entry((is_v4, hops))
-                .or_insert_with(|| ReceiveSocket::open(is_v4, hops.port()).map_err(complain));
+            self.receivers.entry((is_v4, hops)).or_insert_with(|| {
+                ReceiveSocket::open(is_v4, hops.port()).map_err(|error| complain(&error))
+            });
             self.senders.entry(*endpoint).or_insert_with(|| {
                 let number = (self.random.hash_one(endpoint) & 0xffff) as u16;
                 let peer = (endpoint.remote, endpoint.hops.port()).into();
-                SendSocket::open(peer, endpoint.local, number).map_err(complain)
+                SendSocket::open(peer, endpoint.local, number).map_err(|error| complain(&error))
             });
         }
         let failed = self.receivers.values().any(Result::is_err)
@@ -318,6 +318,20 @@ impl Driver {
         }
     }
 
+    fn too_far(&self, endpoint: &Endpoint, session: &Session) -> Option<String> {
+        let ttl = self.speaker.low_ttl(endpoint)?;
+        let minimum = session.config().minimum_ttl;
+        Some(match endpoint.hops {
+            Hops::Single => format!(
+                "BFD packets of the peer come with TTL {ttl}, not {minimum}: is it on the same link?"
+            ),
+            Hops::Multiple => format!(
+                "BFD packets of the peer come with TTL {ttl}, and minimumTtl is {minimum}: some routers send \
+                 with 64"
+            ),
+        })
+    }
+
     fn status(&self, endpoint: &Endpoint, session: &Session) -> BfdStatus {
         let (state, since) = session.state();
         let remote = session.remote();
@@ -337,7 +351,8 @@ impl Driver {
             failure: receiver
                 .and_then(|socket| socket.as_ref().err())
                 .or_else(|| sender.and_then(|socket| socket.as_ref().err()))
-                .cloned(),
+                .cloned()
+                .or_else(|| self.too_far(endpoint, session)),
         }
     }
 }
@@ -370,8 +385,8 @@ const fn word(state: State) -> BfdState {
     }
 }
 
-fn complain(error: OpenError) -> String {
-    let source = match &error {
+fn complain(error: &OpenError) -> String {
+    let source = match error {
         OpenError::Receive { source, .. } | OpenError::Send { source, .. } => source,
     };
     let text = format!("{error}: {source}");

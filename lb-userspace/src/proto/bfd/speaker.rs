@@ -78,6 +78,8 @@ struct Entry {
     session: Session,
     /// The session is over; the peer is told until then.
     ends: Option<Instant>,
+    /// TTL of the last packet, if it was refused for that.
+    low_ttl: Option<u8>,
 }
 
 /// The sessions.
@@ -122,6 +124,7 @@ impl Speaker {
                     endpoint: *endpoint,
                     session: Session::new(config.clone(), discriminator, seed, now),
                     ends: None,
+                    low_ttl: None,
                 };
                 self.sessions.insert(discriminator, entry);
             }
@@ -136,7 +139,9 @@ impl Speaker {
             if entry.endpoint.hops != arrival.hops {
                 return Err(Discard::Hops);
             }
-            if arrival.ttl < entry.session.config().minimum_ttl {
+            let is_far = arrival.ttl < entry.session.config().minimum_ttl;
+            entry.low_ttl = is_far.then_some(arrival.ttl);
+            if is_far {
                 return Err(Discard::Ttl);
             }
             entry.session.handle_packet(&packet, now)
@@ -184,9 +189,12 @@ impl Speaker {
 
     /// The session of an endpoint, unless it is over.
     pub fn session(&self, endpoint: &Endpoint) -> Option<&Session> {
-        let mut wanted = self.sessions.values().filter(|entry| entry.ends.is_none());
-        let entry = wanted.find(|entry| entry.endpoint == *endpoint)?;
-        Some(&entry.session)
+        self.entry(endpoint).map(|entry| &entry.session)
+    }
+
+    /// The TTL of the peer's last packet, if it was refused for having come too far.
+    pub fn low_ttl(&self, endpoint: &Endpoint) -> Option<u8> {
+        self.entry(endpoint)?.low_ttl
     }
 
     /// Every endpoint that something may still be sent to, or come from.
@@ -197,6 +205,11 @@ impl Speaker {
     /// Packets that were discarded.
     pub const fn discards(&self) -> &Discards {
         &self.discards
+    }
+
+    fn entry(&self, endpoint: &Endpoint) -> Option<&Entry> {
+        let mut wanted = self.sessions.values().filter(|entry| entry.ends.is_none());
+        wanted.find(|entry| entry.endpoint == *endpoint)
     }
 
     /// RFC 5880 §6.3: by the discriminator the peer returns; by addresses before it knows one.

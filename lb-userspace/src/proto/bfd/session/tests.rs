@@ -1,3 +1,5 @@
+//! One session against packets and time, and two against each other.
+
 use proptest::prelude::*;
 
 use super::*;

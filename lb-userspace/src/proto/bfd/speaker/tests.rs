@@ -1,3 +1,5 @@
+//! Which session a packet is for, and how sessions come and go.
+
 use std::collections::BTreeSet;
 use std::num::NonZeroU8;
 
@@ -153,12 +155,14 @@ fn what_is_for_nobody_or_comes_from_too_far_is_counted() {
         assert_eq!(state(&speaker, ends[0]), Some(State::Down));
         assert_eq!(state(&speaker, ends[1]), Some(State::Down));
     }
+    assert_eq!(speaker.low_ttl(&ends[1]), Some(249));
     speaker.handle_datagram(
         &arrival(2, Hops::Multiple, 250),
         &packet(State::Down, None).encode(),
         now,
     );
     assert_eq!(state(&speaker, ends[1]), Some(State::Init));
+    assert_eq!(speaker.low_ttl(&ends[1]), None);
 }
 
 #[test]
