@@ -130,6 +130,7 @@ impl Settings {
         plan::layout::Settings {
             kernel_knows_vips: self.kernel_vips.are_served(),
             reject_unserved: self.unserved_ports == UnservedPorts::Reject,
+            ..plan::layout::Settings::default()
         }
     }
 }
@@ -166,7 +167,7 @@ pub async fn rehearse(settings: &Settings) -> anyhow::Result<Rehearsal> {
         slots: settings.slots,
         ..Capacity::default()
     });
-    let (plan, _) = layout.plan(&intent.dataplane, &view.segment, settings.layout());
+    let (plan, _) = layout.plan(&intent.dataplane, &view.segment, settings.layout(), 0);
     Ok(Rehearsal {
         intent,
         plan,

@@ -17,6 +17,7 @@ use harness::tables::Tables;
 use harness::topology::{Pod, Shape};
 use harness::traffic::client::{Association, Client, Connection, Probe};
 use harness::wait;
+use lb_common::outcome::Outcome;
 
 /// Nodes of every laboratory here.
 pub(crate) const NODES: u8 = 3;
@@ -367,7 +368,7 @@ impl Lab {
     /// Packets that reached their pod along the chain, until now, on all nodes.
     fn chained(&self) -> Result<u64> {
         self.running()
-            .map(|node| self.tables(node)?.chain_hits())
+            .map(|node| self.tables(node)?.outcome(Outcome::ChainHit))
             .sum()
     }
 

@@ -12,6 +12,7 @@ use lb_common::abi::map;
 use lb_common::addr::{AddrWords, Be16, Be32, words6};
 use lb_common::hash::{self, Ports};
 use lb_common::maps::{Backend, Config, Frontend, FrontendKey4, FrontendKey6, Slot};
+use lb_common::outcome::Outcome;
 use zerocopy::{FromBytes, IntoBytes};
 
 const TCP: u8 = 6;
@@ -106,16 +107,13 @@ impl Tables {
         Ok(address(backend.addr, target.is_ipv4()))
     }
 
-    /// Packets that found their flow on this node after others did not know it.
+    /// How often something happened on this node.
     ///
     /// # Errors
     /// When the kernel does not say.
-    pub fn chain_hits(&self) -> Result<u64> {
-        if !self.ids.contains_key("OUTCOMES") {
-            return Ok(0);
-        }
-        let counters = PerCpuArray::<_, u64>::try_from(self.map("OUTCOMES")?)?;
-        Ok(counters.get(&6, 0)?.iter().sum())
+    pub fn outcome(&self, outcome: Outcome) -> Result<u64> {
+        let counters = PerCpuArray::<_, u64>::try_from(self.map(map::OUTCOMES)?)?;
+        Ok(counters.get(&(outcome as u32), 0)?.iter().sum())
     }
 
     fn element<const N: usize, T: FromBytes>(&self, name: &str, index: u32) -> Result<T> {

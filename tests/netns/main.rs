@@ -6,6 +6,7 @@
 )]
 
 mod bystander;
+mod chain;
 mod echo;
 mod fixture;
 mod laboratory;

@@ -9,7 +9,7 @@ use lb_common::addr::{AddrWords, Be16, Be32, Mac, words4, words6};
 use lb_common::decide::FamilyTables;
 use lb_common::family::{Family as _, V4, V6};
 use lb_common::hash::Ports;
-use lb_common::maps::{self, Frontend, MacKey, Slot, backend_flags, config_flags, node_flags};
+use lb_common::maps::{self, Frontend, MacKey, Slot, backend_flags, node_flags};
 use lb_common::memory::{Action, MemoryTables};
 use lb_common::outcome::Outcome;
 use lb_userspace::model::cluster::{Cluster, Family};
@@ -248,19 +248,14 @@ impl Node {
             neighbors: BTreeMap::new(),
         };
         let settings = Settings {
-            kernel_knows_vips: false,
             reject_unserved: true,
+            locates: true,
+            ..Settings::default()
         };
-        let (plan, next) = self.layout.plan(&intent.dataplane, &segment, settings);
+        let now = (self.tables.clock.get() / 1_000_000_000) as u32;
+        let (plan, next) = self.layout.plan(&intent.dataplane, &segment, settings, now);
         assert!(plan.refused.is_empty(), "{:?}", plan.refused);
         self.layout = next;
-        if plan
-            .steps
-            .iter()
-            .any(|step| matches!(step, Step::SetSlot { .. }))
-        {
-            self.note_change();
-        }
         self.pending.extend(plan.steps);
         self.log.push(view);
     }
@@ -281,36 +276,8 @@ impl Node {
         }
     }
 
-    /// Writes when slots changed their owners, which no step says yet.
-    fn note_change(&mut self) {
-        let now = (self.tables.clock.get() / 1_000_000_000) as u32;
-        let tables = &mut self.tables;
-        let frontends4 = tables.frontends4.values_mut();
-        for frontend in frontends4.chain(tables.frontends6.values_mut()) {
-            frontend.changed_at = now;
-        }
-    }
-
-    /// Writes what no step says yet: what backends are called elsewhere, and who is dead.
+    /// Writes who is dead: the plan of the model knows nothing of such nodes.
     fn finish(&mut self) {
-        self.tables.backend_index4.clear();
-        self.tables.backend_index6.clear();
-        for (_, table) in self.layout.frontends() {
-            let (frontend, base) = (table.value().id, table.value().backends);
-            for (number, member, _) in table.members() {
-                let (index, port) = (base + u32::from(number), Be16::new(member.port));
-                match member.addr {
-                    IpAddr::V4(addr) => {
-                        let key = V4::backend_key(frontend, &words4(addr), port);
-                        self.tables.backend_index4.insert(key, index);
-                    }
-                    IpAddr::V6(addr) => {
-                        let key = V6::backend_key(frontend, &words6(addr), port);
-                        self.tables.backend_index6.insert(key, index);
-                    }
-                }
-            }
-        }
         let dead = self
             .log
             .last()
@@ -343,7 +310,6 @@ impl Node {
             Step::SetConfig(config) => {
                 let address = node_address(self.family, self.id);
                 tables.config = *config;
-                tables.config.flags |= config_flags::LOCATE;
                 tables.config.peer_key = [3, 4];
                 match address {
                     IpAddr::V4(addr) => [tables.config.tunnel4, ..] = words4(addr),
@@ -357,7 +323,6 @@ impl Node {
                 };
                 let value = maps::Node { flags, ..node };
                 tables.nodes.insert(u32::from(number), value);
-                tables.peer_addrs.insert(node.addr, u32::from(number));
                 if let Some(id) = name.strip_prefix("node-").and_then(|id| id.parse().ok()) {
                     self.numbers.insert(number, id);
                 }
@@ -367,6 +332,38 @@ impl Node {
             }
             Step::RemovePeerMac { mac } => {
                 tables.peers.remove(&mac_key(mac));
+            }
+            Step::SetPeerAddr { addr, number } => {
+                tables.peer_addrs.insert(addr, u32::from(number));
+            }
+            Step::RemovePeerAddr { addr } => {
+                tables.peer_addrs.remove(&addr);
+            }
+            Step::SetBackendIndex { name, index } => {
+                let port = Be16::new(name.port);
+                match name.addr {
+                    IpAddr::V4(addr) => {
+                        let key = V4::backend_key(name.frontend, &words4(addr), port);
+                        tables.backend_index4.insert(key, index);
+                    }
+                    IpAddr::V6(addr) => {
+                        let key = V6::backend_key(name.frontend, &words6(addr), port);
+                        tables.backend_index6.insert(key, index);
+                    }
+                }
+            }
+            Step::RemoveBackendIndex { name } => {
+                let port = Be16::new(name.port);
+                match name.addr {
+                    IpAddr::V4(addr) => {
+                        let key = V4::backend_key(name.frontend, &words4(addr), port);
+                        tables.backend_index4.remove(&key);
+                    }
+                    IpAddr::V6(addr) => {
+                        let key = V6::backend_key(name.frontend, &words6(addr), port);
+                        tables.backend_index6.remove(&key);
+                    }
+                }
             }
             Step::SetBackend { index, backend } => {
                 tables.backends.insert(index, backend);
@@ -381,8 +378,7 @@ impl Node {
             Step::ClearCounters { id } => {
                 tables.stats.borrow_mut().remove(&id);
             }
-            Step::SetFrontend { name, mut frontend } => {
-                frontend.changed_at = (tables.clock.get() / 1_000_000_000) as u32;
+            Step::SetFrontend { name, frontend } => {
                 let (port, protocol) = (Be16::new(name.port), name.protocol.number());
                 match name.addr {
                     IpAddr::V4(addr) => {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use lb_common::abi::map;
-use lb_common::addr::{Be16, Be32, Mac};
+use lb_common::addr::{AddrWords, Be16, Be32, Mac};
 use lb_common::maps::{Backend, Frontend, MacKey, Node, Slot};
 
 use super::batch;
@@ -14,6 +14,7 @@ use super::slots::SlotArray;
 use crate::model::cluster::Protocol;
 use crate::model::intent::FrontendName;
 use crate::plan::layout::{Dump, address6};
+use crate::plan::step::BackendName;
 
 pub(super) fn of(tables: &KernelTables) -> Result<Dump, TableError> {
     let mut dump = Dump {
@@ -36,6 +37,28 @@ pub(super) fn of(tables: &KernelTables) -> Result<Dump, TableError> {
         let (Pod(key), number) = entry?;
         dump.peer_macs.push((mac(key), number as u16));
     }
+    for entry in tables.peer_addrs.iter() {
+        let (Pod(addr), number) = entry?;
+        dump.peer_addrs.push((addr, number as u16));
+    }
+    for entry in tables.backend_index4.iter() {
+        let (Pod(key), index) = entry?;
+        let name = BackendName {
+            frontend: key.frontend,
+            addr: v4(key.addr),
+            port: key.port.host(),
+        };
+        dump.backend_indices.push((name, index));
+    }
+    for entry in tables.backend_index6.iter() {
+        let (Pod(key), index) = entry?;
+        let name = BackendName {
+            frontend: key.frontend,
+            addr: v6(key.addr),
+            port: key.port.host(),
+        };
+        dump.backend_indices.push((name, index));
+    }
     for entry in tables.frontends4.iter() {
         let (Pod(key), Pod(value)) = entry?;
         let name = name(v4(key.addr), key.port, key.protocol);
@@ -44,7 +67,7 @@ pub(super) fn of(tables: &KernelTables) -> Result<Dump, TableError> {
     }
     for entry in tables.frontends6.iter() {
         let (Pod(key), Pod(value)) = entry?;
-        let name = name(IpAddr::V6(address6(key.addr)), key.port, key.protocol);
+        let name = name(v6(key.addr), key.port, key.protocol);
         dump.frontends
             .extend(name.map(|name| (name, value, region(&tables.slots, value))));
     }
@@ -54,7 +77,7 @@ pub(super) fn of(tables: &KernelTables) -> Result<Dump, TableError> {
     }
     for entry in tables.vips6.iter() {
         let (Pod(addr), Pod(vip)) = entry?;
-        dump.vips.push((IpAddr::V6(address6(addr)), vip));
+        dump.vips.push((v6(addr), vip));
     }
     Ok(dump)
 }
@@ -81,6 +104,10 @@ fn name(addr: IpAddr, port: Be16, protocol: u8) -> Option<FrontendName> {
 
 fn v4(addr: Be32) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from_bits(addr.host()))
+}
+
+fn v6(words: AddrWords) -> IpAddr {
+    IpAddr::V6(address6(words))
 }
 
 fn mac(key: MacKey) -> Mac {

@@ -7,9 +7,11 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 use lb_common::abi::map;
-use lb_common::addr::{AddrWords, Be16, Be32, Mac, words6};
+use lb_common::addr::{AddrWords, Be16, Be32, Mac, words4, words6};
+use lb_common::family::{Family, V4, V6};
 use lb_common::maps::{
-    Backend, Frontend, FrontendKey4, FrontendKey6, FrontendStats, MacKey, Node, Vip,
+    Backend, BackendKey4, BackendKey6, Frontend, FrontendKey4, FrontendKey6, FrontendStats, MacKey,
+    Node, Vip,
 };
 
 use super::apply::Tables;
@@ -18,7 +20,7 @@ use super::pod::Pod;
 use super::slots::SlotArray;
 use crate::model::intent::FrontendName;
 use crate::plan::layout::{Capacity, Dump};
-use crate::plan::step::Step;
+use crate::plan::step::{BackendName, Step};
 
 /// Why a map of the object cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +78,9 @@ pub struct KernelTables {
     pub(super) backend_data: MapData,
     pub(super) node_data: MapData,
     pub(super) peer_macs: HashMap<MapData, Pod<MacKey>, u32>,
+    pub(super) peer_addrs: HashMap<MapData, Pod<AddrWords>, u32>,
+    pub(super) backend_index4: HashMap<MapData, Pod<BackendKey4>, u32>,
+    pub(super) backend_index6: HashMap<MapData, Pod<BackendKey6>, u32>,
     pub(super) vips4: HashMap<MapData, Pod<Be32>, Pod<Vip>>,
     pub(super) vips6: HashMap<MapData, Pod<AddrWords>, Pod<Vip>>,
     counters: PerCpuArray<MapData, Pod<FrontendStats>>,
@@ -103,6 +108,9 @@ impl KernelTables {
             backends: take(object, map::BACKENDS)?,
             nodes: take(object, map::NODES)?,
             peer_macs: take(object, map::PEER_MACS)?,
+            peer_addrs: take(object, map::PEER_ADDRS)?,
+            backend_index4: take(object, map::BACKEND_INDEX4)?,
+            backend_index6: take(object, map::BACKEND_INDEX6)?,
             vips4: take(object, map::VIPS4)?,
             vips6: take(object, map::VIPS6)?,
             backend_data,
@@ -143,6 +151,20 @@ impl Tables for KernelTables {
             Step::RemovePeerMac { mac } => {
                 absent_is_removed(self.peer_macs.remove(&Pod(mac_key(*mac))))?
             }
+            Step::SetPeerAddr { addr, number } => {
+                self.peer_addrs.insert(Pod(*addr), u32::from(*number), 0)?;
+            }
+            Step::RemovePeerAddr { addr } => {
+                absent_is_removed(self.peer_addrs.remove(&Pod(*addr)))?
+            }
+            Step::SetBackendIndex { name, index } => match backend_key(name) {
+                BackendKey::V4(key) => self.backend_index4.insert(Pod(key), *index, 0)?,
+                BackendKey::V6(key) => self.backend_index6.insert(Pod(key), *index, 0)?,
+            },
+            Step::RemoveBackendIndex { name } => absent_is_removed(match backend_key(name) {
+                BackendKey::V4(key) => self.backend_index4.remove(&Pod(key)),
+                BackendKey::V6(key) => self.backend_index6.remove(&Pod(key)),
+            })?,
             Step::SetBackend { index, backend } => self.backends.set(*index, Pod(*backend), 0)?,
             Step::SetSlot { index, slot } => {
                 if !self.slots.store(*index, *slot) {
@@ -270,6 +292,19 @@ fn frontend_key(name: &FrontendName) -> FrontendKey {
             protocol,
             zero: 0,
         }),
+    }
+}
+
+enum BackendKey {
+    V4(BackendKey4),
+    V6(BackendKey6),
+}
+
+fn backend_key(name: &BackendName) -> BackendKey {
+    let (frontend, port) = (name.frontend, Be16::new(name.port));
+    match name.addr {
+        IpAddr::V4(addr) => BackendKey::V4(V4::backend_key(frontend, &words4(addr), port)),
+        IpAddr::V6(addr) => BackendKey::V6(V6::backend_key(frontend, &words6(addr), port)),
     }
 }
 

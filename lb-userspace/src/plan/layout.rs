@@ -10,6 +10,8 @@
 //!
 //! Invariants, at every step
 //! - A slot that a frontend reaches names backends whose elements are in use, or nobody.
+//! - What other nodes can call a backend leads to an element in use that is that backend.
+//! - A tunnel address leads to a node that is there.
 //! - An element of `BACKENDS` never changes from one pod to another without being empty in between.
 
 mod history;
@@ -24,12 +26,15 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use lb_common::addr::AddrWords;
 use lb_common::addr::Mac;
 use lb_common::maps::Config;
 use lb_common::maps::Node;
 use lb_common::maps::Vip;
+use lb_common::wire::geneve;
 
 pub(crate) use self::node::address6;
+pub(crate) use self::node::tunnel_end;
 use self::numbers::Numbers;
 use self::region::Regions;
 pub use self::restore::Dump;
@@ -69,12 +74,27 @@ impl Default for Capacity {
 }
 
 /// Settings of the programs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Settings {
     /// kube-proxy (or its like) knows the VIPs.
     pub kernel_knows_vips: bool,
     /// A VIP port nobody serves is refused rather than dropped.
     pub reject_unserved: bool,
+    /// The agent asks its peers for flows that nobody on a list knows.
+    pub locates: bool,
+    /// UDP port of the tunnels between nodes.
+    pub geneve_port: u16,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            kernel_knows_vips: false,
+            reject_unserved: false,
+            locates: false,
+            geneve_port: geneve::PORT,
+        }
+    }
 }
 
 /// Steps, and what could not be done.
@@ -92,6 +112,7 @@ pub struct Layout {
     config: Option<Config>,
     nodes: BTreeMap<String, PlacedNode>,
     peer_macs: BTreeMap<Mac, u16>,
+    peer_addrs: BTreeMap<AddrWords, u16>,
     frontends: BTreeMap<FrontendName, Arc<Table>>,
     vips: BTreeMap<IpAddr, Vip>,
     slots: Regions,
@@ -123,6 +144,7 @@ impl Layout {
             config: None,
             nodes: BTreeMap::new(),
             peer_macs: BTreeMap::new(),
+            peer_addrs: BTreeMap::new(),
             frontends: BTreeMap::new(),
             vips: BTreeMap::new(),
             slots: Regions::new(capacity.slots),
@@ -136,18 +158,20 @@ impl Layout {
         }
     }
 
-    /// The steps from here to the intent, and the layout once they are taken.
+    /// The steps from here to the intent, and the layout once they are taken. `now` is `CLOCK_MONOTONIC` in
+    /// seconds, to be noted where slots change their owners; 0 says that it does not matter.
     pub fn plan(
         &self,
         intent: &DataplaneIntent,
         segment: &Segment,
         settings: Settings,
+        now: u32,
     ) -> (Plan, Self) {
         let mut next = self.clone();
         next.is_unconfirmed &= intent.is_partial;
         let mut steps = std::mem::take(&mut next.pending);
         loop {
-            let round = Round::run(&mut next, intent, segment, settings);
+            let round = Round::run(&mut next, intent, segment, settings, now);
             let freed = round.freed_room();
             let refused = round.finish(&mut steps);
             // What this round gave back may be what a frontend was refused for.

@@ -4,12 +4,13 @@
 //! `datapath` runs them one by one; `torline run --dry-run` prints them.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use lb_common::addr::Mac;
+use lb_common::addr::{AddrWords, Mac};
 use lb_common::maps::{Backend, Config, Frontend, Node, Slot, Vip};
 
+use super::layout::tunnel_end;
 use crate::model::intent::FrontendName;
 
 /// One write to one element of one map.
@@ -38,12 +39,36 @@ pub enum Step {
         /// The MAC.
         mac: Mac,
     },
+    /// Says that tunnels from an address are a peer's.
+    SetPeerAddr {
+        /// The peer's address; IPv4 in the first word.
+        addr: AddrWords,
+        /// Node number.
+        number: u16,
+    },
+    /// Says that tunnels from an address are no longer a peer's.
+    RemovePeerAddr {
+        /// The address; IPv4 in the first word.
+        addr: AddrWords,
+    },
     /// Writes a backend; the value with no flags empties the element.
     SetBackend {
         /// Index in `BACKENDS`.
         index: u32,
         /// Value.
         backend: Backend,
+    },
+    /// Says which backend other nodes mean.
+    SetBackendIndex {
+        /// What they call it.
+        name: BackendName,
+        /// Index in `BACKENDS`.
+        index: u32,
+    },
+    /// Says that nothing is called that any more.
+    RemoveBackendIndex {
+        /// What it was called.
+        name: BackendName,
     },
     /// Writes a slot, with one aligned 8-byte store.
     SetSlot {
@@ -90,6 +115,32 @@ pub enum Step {
     },
 }
 
+/// What other nodes call a backend of one of this node's frontends.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct BackendName {
+    /// Frontend id.
+    pub frontend: u32,
+    /// Pod address.
+    pub addr: IpAddr,
+    /// Pod port.
+    pub port: u16,
+}
+
+impl fmt::Display for BackendName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            frontend,
+            addr,
+            port,
+        } = self;
+        write!(
+            f,
+            "{} of frontend id {frontend}",
+            SocketAddr::new(*addr, *port)
+        )
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -99,6 +150,16 @@ impl fmt::Display for Step {
             }
             Self::SetPeerMac { mac, number } => write!(f, "peer MAC {mac} is node number {number}"),
             Self::RemovePeerMac { mac } => write!(f, "peer MAC {mac} is no more"),
+            Self::SetPeerAddr { addr, number } => {
+                write!(
+                    f,
+                    "peer address {} is node number {number}",
+                    tunnel_end(*addr)
+                )
+            }
+            Self::RemovePeerAddr { addr } => {
+                write!(f, "peer address {} is no more", tunnel_end(*addr))
+            }
             Self::SetBackend { index, backend } if backend.flags == 0 => {
                 write!(f, "backend {index}: empty")
             }
@@ -109,6 +170,8 @@ impl fmt::Display for Step {
                 backend.port.host(),
                 backend.generation
             ),
+            Self::SetBackendIndex { name, index } => write!(f, "{name} is backend {index}"),
+            Self::RemoveBackendIndex { name } => write!(f, "{name} is no more"),
             Self::SetSlot { index, slot } => write!(f, "slot {index}: {:?}", slot.owners()),
             Self::SetSlots { index, slots } => {
                 write!(f, "{} slots from {index}", slots.len())

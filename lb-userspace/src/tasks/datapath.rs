@@ -142,16 +142,17 @@ impl<T: Tables> Datapath<T> {
             Some(layout) => Arc::clone(layout),
             None => Arc::new(Layout::restore(self.capacity, self.tables.dump()?, intent)),
         };
-        let (plan, next) = layout.plan(intent, segment, self.settings);
+        let now = clock::monotonic_nanos();
+        let seconds = (now / 1_000_000_000) as u32;
+        let (plan, next) = layout.plan(intent, segment, self.settings, seconds);
         let count = plan.steps.len();
-        let (layout, failure) =
-            match apply::run(&mut self.tables, plan.steps, clock::monotonic_nanos()) {
-                Ok(()) => (next, None),
-                Err(failed) => {
-                    let text = chain(&failed);
-                    (next.with_pending(failed.remaining), Some(text))
-                }
-            };
+        let (layout, failure) = match apply::run(&mut self.tables, plan.steps, now) {
+            Ok(()) => (next, None),
+            Err(failed) => {
+                let text = chain(&failed);
+                (next.with_pending(failed.remaining), Some(text))
+            }
+        };
         debug!(revision = desired.revision, steps = count, "programmed");
         let failure = failure
             .or_else(|| self.detached.clone())

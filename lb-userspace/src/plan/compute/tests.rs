@@ -284,14 +284,24 @@ fn ten_thousand_services_of_ten_backends_all_find_room() {
     let intent = compute(&cluster, &context());
     let computed = clock.elapsed();
     let layout = Layout::new(Capacity::default());
-    let (plan, layout) = layout.plan(&intent.dataplane, &Segment::default(), Settings::default());
+    let (plan, layout) = layout.plan(
+        &intent.dataplane,
+        &Segment::default(),
+        Settings::default(),
+        0,
+    );
     let planned = clock.elapsed();
     assert!(plan.refused.is_empty());
     cluster.endpoints.get_mut(&object("s77")).unwrap().pop();
     let again = std::time::Instant::now();
     let intent = compute(&cluster, &context());
     let recomputed = again.elapsed();
-    let (change, layout) = layout.plan(&intent.dataplane, &Segment::default(), Settings::default());
+    let (change, layout) = layout.plan(
+        &intent.dataplane,
+        &Segment::default(),
+        Settings::default(),
+        0,
+    );
     let rebuilt = again.elapsed();
     let without = Context {
         gone: ["d".to_owned()].into(),
@@ -300,7 +310,12 @@ fn ten_thousand_services_of_ten_backends_all_find_room() {
     let dead = std::time::Instant::now();
     let intent = compute(&cluster, &without);
     let decided = dead.elapsed();
-    let (loss, _) = layout.plan(&intent.dataplane, &Segment::default(), Settings::default());
+    let (loss, _) = layout.plan(
+        &intent.dataplane,
+        &Segment::default(),
+        Settings::default(),
+        0,
+    );
     println!(
         "a node gone: compute {decided:?}, plan {:?} ({} steps)",
         dead.elapsed() - decided,

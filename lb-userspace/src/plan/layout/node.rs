@@ -17,7 +17,6 @@ use lb_common::maps::node_flags;
 use lb_common::maps::node_mode;
 use lb_common::maps::peer_filter_bit;
 use lb_common::siphash::key_from_secret;
-use lb_common::wire::geneve;
 
 use super::Settings;
 use crate::model::intent::DataplaneIntent;
@@ -95,11 +94,12 @@ pub(super) fn config<'a>(
         }),
         heartbeat: 0,
         flags: flag(settings.kernel_knows_vips, config_flags::KERNEL_KNOWS_VIPS)
-            | flag(settings.reject_unserved, config_flags::REJECT_UNSERVED),
+            | flag(settings.reject_unserved, config_flags::REJECT_UNSERVED)
+            | flag(settings.locates, config_flags::LOCATE),
         ifindex: segment.ifindex,
         mac_head,
         mac_tail,
-        geneve_port: Be16::new(geneve::PORT),
+        geneve_port: Be16::new(settings.geneve_port),
         peer_key: key_from_secret(&intent.peer_key),
         tunnel6: own_address(intent, segment, IpAddr::is_ipv6),
         tunnel4,
@@ -140,6 +140,17 @@ pub(super) fn address(words: AddrWords, like: IpAddr) -> IpAddr {
 pub(crate) fn address6(words: AddrWords) -> Ipv6Addr {
     let words = words.map(|word| u128::from(word.host()));
     Ipv6Addr::from_bits(words.iter().fold(0, |bits, word| bits << 32 | word))
+}
+
+/// The address at which a tunnel begins or ends. An IPv6 address that is zero but for the first word is
+/// shown as one of IPv4.
+pub(crate) fn tunnel_end(words: AddrWords) -> IpAddr {
+    match words {
+        [first, second, third, fourth] if [second, third, fourth] == [Be32::default(); 3] => {
+            IpAddr::V4(Ipv4Addr::from_bits(first.host()))
+        }
+        _ => IpAddr::V6(address6(words)),
+    }
 }
 
 fn halves(mac: Mac) -> (Be32, Be16) {
@@ -266,6 +277,8 @@ mod tests {
         let settings = Settings {
             kernel_knows_vips: true,
             reject_unserved: true,
+            locates: true,
+            geneve_port: 6082,
         };
         let mut intent = DataplaneIntent {
             addresses: peer(&["198.51.100.1", "192.0.2.1", "2001:db8::1"], None).addresses,
@@ -279,7 +292,8 @@ mod tests {
         let [tunnel4, ..] = words("192.0.2.1".parse().unwrap());
         assert_eq!(config.tunnel4, tunnel4, "the one on the compute port");
         assert_eq!(config.tunnel6, words("2001:db8::1".parse().unwrap()));
-        assert_eq!(config.flags, 3);
+        assert_eq!(config.flags, 7);
+        assert_eq!(config.geneve_port.host(), 6082);
         let (head, tail) = halves(PEERS);
         assert_eq!(config.peer_filter, peer_filter_bit(head, tail));
         assert_eq!(

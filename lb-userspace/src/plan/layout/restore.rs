@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use lb_common::addr::AddrWords;
 use lb_common::addr::Mac;
 use lb_common::maps::Backend;
 use lb_common::maps::Config;
@@ -37,6 +38,7 @@ use crate::model::intent::DataplaneIntent;
 use crate::model::intent::FrontendIntent;
 use crate::model::intent::FrontendName;
 use crate::model::name::ObjectName;
+use crate::plan::step::BackendName;
 use crate::plan::step::Step;
 
 /// What the maps hold, as it was read from them.
@@ -48,8 +50,12 @@ pub struct Dump {
     pub nodes: Vec<(u16, Node)>,
     /// MACs of peers with node numbers.
     pub peer_macs: Vec<(Mac, u16)>,
+    /// Tunnel addresses of peers with node numbers.
+    pub peer_addrs: Vec<(AddrWords, u16)>,
     /// Backends by index, each that ever was in use.
     pub backends: Vec<(u32, Backend)>,
+    /// What other nodes call backends, with their indices.
+    pub backend_indices: Vec<(BackendName, u32)>,
     /// Frontends, each with the slots that it reaches.
     pub frontends: Vec<(FrontendName, Frontend, Arc<[Slot]>)>,
     /// VIPs.
@@ -67,6 +73,7 @@ impl Layout {
         });
         layout.vips = dump.vips.into_iter().collect();
         layout.peer_macs = dump.peer_macs.into_iter().collect();
+        layout.peer_addrs = dump.peer_addrs.into_iter().collect();
         let mut members = layout.restore_members(&dump.backends, &dump.frontends);
         let names = name_nodes(&dump.nodes, &members, &dump.frontends, intent);
         layout.restore_nodes(dump.nodes, &members, &names);
@@ -77,6 +84,7 @@ impl Layout {
         for element in members.into_values().flatten() {
             layout.empty(element);
         }
+        layout.restore_indices(dump.backend_indices);
         let ids = layout.frontends.values().map(|table| table.value.id);
         if let Some(highest) = ids.max() {
             layout.frontend_ids.go_on_after(highest);
@@ -187,11 +195,37 @@ impl Layout {
             length,
             is_settled: false,
             members,
+            indices: BTreeMap::new(),
             slots,
             digest: String::new(),
         };
         table.digest = table.compute_digest();
         self.frontends.insert(name, Arc::new(table));
+    }
+
+    /// Takes over what leads to the backend that it names, and removes the rest before anything else.
+    fn restore_indices(&mut self, found: Vec<(BackendName, u32)>) {
+        let mut tables: HashMap<u32, &mut Table> = self
+            .frontends
+            .values_mut()
+            .map(|table| (table.value.id, Arc::make_mut(table)))
+            .collect();
+        let mut stale = Vec::new();
+        for (name, index) in found {
+            let pod = (name.addr, name.port);
+            let named = tables.get_mut(&name.frontend).and_then(|table| {
+                let number = u16::try_from(index.checked_sub(table.value.backends)?).ok()?;
+                let member = table.members.get(&number)?;
+                ((member.addr, member.port) == pod).then_some((table, number))
+            });
+            match named {
+                Some((table, number)) => {
+                    table.indices.insert(pod, number);
+                }
+                None => stale.push(Step::RemoveBackendIndex { name }),
+            }
+        }
+        self.pending.splice(..0, stale);
     }
 
     /// Empties an element that no frontend has, before anything else is written.

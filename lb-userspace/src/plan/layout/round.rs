@@ -33,14 +33,20 @@ pub(super) struct Round<'a> {
     local: &'a str,
     set_nodes: Vec<Step>,
     set_peer_macs: Vec<Step>,
+    set_peer_addrs: Vec<Step>,
     set_config: Vec<Step>,
     pub(super) set_backends: Vec<Step>,
+    pub(super) set_indices: Vec<Step>,
+    /// Frontends whose slots stay where they are.
+    pub(super) update_frontends: Vec<Step>,
     pub(super) set_slots: Vec<Step>,
     pub(super) set_frontends: Vec<Step>,
     set_vips: Vec<Step>,
     remove_vips: Vec<Step>,
     pub(super) remove_frontends: Vec<Step>,
+    pub(super) remove_indices: Vec<Step>,
     pub(super) retire_backends: Vec<Step>,
+    remove_peer_addrs: Vec<Step>,
     remove_nodes: Vec<Step>,
     remove_peer_macs: Vec<Step>,
     pub(super) free_slots: Vec<(u32, u32)>,
@@ -48,6 +54,7 @@ pub(super) struct Round<'a> {
     pub(super) free_ids: Vec<u32>,
     free_nodes: Vec<u16>,
     refused: Vec<(FrontendName, String)>,
+    pub(super) now: u32,
 }
 
 impl<'a> Round<'a> {
@@ -57,20 +64,26 @@ impl<'a> Round<'a> {
         intent: &'a DataplaneIntent,
         segment: &Segment,
         settings: Settings,
+        now: u32,
     ) -> Self {
         let mut round = Self {
             layout,
             local: &intent.node,
             set_nodes: Vec::new(),
             set_peer_macs: Vec::new(),
+            set_peer_addrs: Vec::new(),
             set_config: Vec::new(),
             set_backends: Vec::new(),
+            set_indices: Vec::new(),
+            update_frontends: Vec::new(),
             set_slots: Vec::new(),
             set_frontends: Vec::new(),
             set_vips: Vec::new(),
             remove_vips: Vec::new(),
             remove_frontends: Vec::new(),
+            remove_indices: Vec::new(),
             retire_backends: Vec::new(),
+            remove_peer_addrs: Vec::new(),
             remove_nodes: Vec::new(),
             remove_peer_macs: Vec::new(),
             free_slots: Vec::new(),
@@ -78,6 +91,7 @@ impl<'a> Round<'a> {
             free_ids: Vec::new(),
             free_nodes: Vec::new(),
             refused: Vec::new(),
+            now,
         };
         round.plan_nodes(intent, segment, settings);
         round.plan_frontends(intent);
@@ -99,14 +113,19 @@ impl<'a> Round<'a> {
         for part in [
             self.set_nodes,
             self.set_peer_macs,
+            self.set_peer_addrs,
             self.set_config,
             self.set_backends,
+            self.set_indices,
+            self.update_frontends,
             self.set_slots,
             self.set_frontends,
             self.set_vips,
             self.remove_vips,
             self.remove_frontends,
+            self.remove_indices,
             self.retire_backends,
+            self.remove_peer_addrs,
             self.remove_nodes,
             self.remove_peer_macs,
         ] {
@@ -185,6 +204,7 @@ impl<'a> Round<'a> {
                     .push(Step::RemovePeerMac { mac: *mac });
             }
         }
+        self.plan_peer_addrs(intent);
         let mut config = node::config(intent, peer_macs.keys(), segment, settings);
         if let Some(former) = self.layout.config.filter(|_| self.layout.is_unconfirmed) {
             config = Config {
@@ -200,6 +220,41 @@ impl<'a> Round<'a> {
         }
         self.layout.config = Some(config);
         self.layout.peer_macs = peer_macs;
+    }
+
+    /// Every address from which a peer may send, whether it lives or not.
+    fn plan_peer_addrs(&mut self, intent: &DataplaneIntent) {
+        let nodes = &self.layout.nodes;
+        let mut wanted = BTreeMap::new();
+        for (name, peer) in &intent.nodes {
+            let Some(placed) = nodes.get(name).filter(|_| name != self.local) else {
+                continue;
+            };
+            for addr in peer.addresses.iter().map(|addr| node::words(*addr)) {
+                wanted.entry(addr).or_insert(placed.number);
+            }
+        }
+        if self.layout.is_unconfirmed {
+            for (addr, number) in &self.layout.peer_addrs {
+                let is_known = |placed: &PlacedNode| placed.number == *number;
+                if nodes.values().any(is_known) {
+                    wanted.entry(*addr).or_insert(*number);
+                }
+            }
+        }
+        for own in &intent.addresses {
+            wanted.remove(&node::words(*own));
+        }
+        let present = &self.layout.peer_addrs;
+        for (&addr, &number) in &wanted {
+            if present.get(&addr) != Some(&number) {
+                self.set_peer_addrs.push(Step::SetPeerAddr { addr, number });
+            }
+        }
+        for &addr in present.keys().filter(|addr| !wanted.contains_key(*addr)) {
+            self.remove_peer_addrs.push(Step::RemovePeerAddr { addr });
+        }
+        self.layout.peer_addrs = wanted;
     }
 
     fn place_node(&mut self, name: &str, value: Node) -> Option<u16> {

@@ -23,6 +23,7 @@ use crate::model::intent::FrontendName;
 use crate::model::name::ObjectName;
 use crate::plan::maglev;
 use crate::plan::maglev::Candidate;
+use crate::plan::step::BackendName;
 use crate::plan::step::Step;
 
 /// A frontend in the maps.
@@ -32,6 +33,8 @@ pub struct Table {
     pub(super) value: Frontend,
     /// By backend number.
     pub(super) members: BTreeMap<u16, Member>,
+    /// The backend numbers that other nodes' names for pods lead to.
+    pub(super) indices: BTreeMap<(IpAddr, u16), u16>,
     pub(super) slots: Arc<[Slot]>,
     /// Slots after which the owners repeat. As long as slots have history the table stays longer than
     /// it need be, which no packet can tell.
@@ -162,8 +165,9 @@ pub(super) fn plan(
             } else {
                 0
             },
-            changed_at: 0,
+            changed_at: old.as_ref().map_or(0, |table| table.value.changed_at),
         },
+        indices: index(&members),
         members,
         slots: Arc::default(),
         length,
@@ -172,6 +176,12 @@ pub(super) fn plan(
     };
     table.fill(old.as_deref());
     let refusal = table.place(round, old.as_deref());
+    if old
+        .as_deref()
+        .is_some_and(|old| table.has_other_owners(old))
+    {
+        table.value.changed_at = round.now.max(1);
+    }
     table.digest = table.compute_digest();
     table.write(round, name, old.as_deref());
     round.layout.frontends.insert(name, Arc::new(table));
@@ -182,6 +192,10 @@ pub(super) fn plan(
 pub(super) fn remove(round: &mut Round<'_>, name: FrontendName) {
     if let Some(table) = round.layout.frontends.remove(&name) {
         round.remove_frontends.push(Step::RemoveFrontend { name });
+        for pod in table.indices.keys() {
+            let name = table.called(pod);
+            round.remove_indices.push(Step::RemoveBackendIndex { name });
+        }
         for (number, member) in &table.members {
             table.empty(round, *number, member);
         }
@@ -265,6 +279,7 @@ impl Table {
                 _ => round.set_backends.push(step),
             }
         }
+        self.write_indices(round, old);
         let is_moved = old.is_none_or(|old| old.value.slots != self.value.slots);
         match old.filter(|_| !is_moved) {
             None => round.set_slots.push(Step::SetSlots {
@@ -286,15 +301,55 @@ impl Table {
         }
         if old.is_none_or(|old| old.value != self.value) {
             let frontend = self.value;
-            round
-                .set_frontends
-                .push(Step::SetFrontend { name, frontend });
+            let steps = match is_moved {
+                true => &mut round.set_frontends,
+                false => &mut round.update_frontends,
+            };
+            steps.push(Step::SetFrontend { name, frontend });
         }
         for (number, member) in old.iter().flat_map(|old| &old.members) {
             if !self.members.contains_key(number) {
                 self.empty(round, *number, member);
             }
         }
+    }
+
+    fn write_indices(&self, round: &mut Round<'_>, old: Option<&Table>) {
+        let former = |pod| old.and_then(|old| old.indices.get(pod));
+        for (pod, number) in &self.indices {
+            if former(pod) != Some(number) {
+                let index = self.value.backends + u32::from(*number);
+                let name = self.called(pod);
+                round
+                    .set_indices
+                    .push(Step::SetBackendIndex { name, index });
+            }
+        }
+        for pod in old.iter().flat_map(|old| old.indices.keys()) {
+            if !self.indices.contains_key(pod) {
+                let name = self.called(pod);
+                round.remove_indices.push(Step::RemoveBackendIndex { name });
+            }
+        }
+    }
+
+    fn called(&self, pod: &(IpAddr, u16)) -> BackendName {
+        let (addr, port) = *pod;
+        BackendName {
+            frontend: self.value.id,
+            addr,
+            port,
+        }
+    }
+
+    /// Whether new connections of any slot go elsewhere than before.
+    fn has_other_owners(&self, old: &Table) -> bool {
+        let length = self.slots.len().max(old.slots.len());
+        let owners = |table: &Table| {
+            let slots = Arc::clone(&table.slots);
+            (0..length).map(move |index| slots[index & (slots.len() - 1)].current())
+        };
+        owners(self).ne(owners(old))
     }
 
     fn empty(&self, round: &mut Round<'_>, number: u16, member: &Member) {
@@ -336,6 +391,14 @@ impl Table {
             .collect();
         maglev::digest(&owners, &slots)
     }
+}
+
+/// What other nodes call the members.
+fn index(members: &BTreeMap<u16, Member>) -> BTreeMap<(IpAddr, u16), u16> {
+    members
+        .iter()
+        .map(|(number, member)| ((member.addr, member.port), *number))
+        .collect()
 }
 
 /// The members that stay, with their numbers, and the backends that come.

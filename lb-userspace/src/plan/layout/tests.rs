@@ -2,16 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 
-use lb_common::addr::AddrWords;
-use lb_common::addr::Be16;
-use lb_common::maps::Backend;
-use lb_common::maps::Frontend;
-use lb_common::maps::Slot;
-use lb_common::maps::backend_flags;
 use lb_common::maps::node_mode;
 use proptest::prelude::*;
 
@@ -22,248 +15,14 @@ use crate::model::intent::FrontendIntent;
 use crate::model::intent::PeerNode;
 use crate::model::intent::VipIntent;
 use crate::model::name::ObjectName;
-use crate::plan::maglev;
 
+mod maps;
 mod restart;
 
-/// What the kernel's maps would hold.
-#[derive(Clone, Default)]
-struct Maps {
-    config: Option<Config>,
-    nodes: HashMap<u16, Node>,
-    peer_macs: BTreeMap<Mac, u16>,
-    backends: HashMap<u32, Backend>,
-    slots: HashMap<u32, Slot>,
-    frontends: BTreeMap<FrontendName, Frontend>,
-    vips: BTreeMap<IpAddr, Vip>,
-}
-
-impl Maps {
-    /// Takes the steps, checking the invariants after each.
-    fn run(&mut self, steps: &[Step]) {
-        for step in steps {
-            self.take(step);
-            self.check_touched(step);
-        }
-        self.check();
-    }
-
-    fn take(&mut self, step: &Step) {
-        match step.clone() {
-            Step::SetConfig(config) => self.config = Some(*config),
-            Step::SetNode { number, node, .. } => {
-                self.nodes.insert(number, node);
-            }
-            Step::SetPeerMac { mac, number } => {
-                self.peer_macs.insert(mac, number);
-            }
-            Step::RemovePeerMac { mac } => {
-                self.peer_macs.remove(&mac).expect("a MAC to remove");
-            }
-            Step::SetBackend { index, backend } => {
-                let old = self.backends.insert(index, backend).unwrap_or_default();
-                let was_other = old.addr != backend.addr
-                    || old.port != backend.port
-                    || old.node != backend.node;
-                assert!(
-                    old.flags == 0 || backend.flags == 0 || !was_other,
-                    "{step} overwrites a pod"
-                );
-                let reused = old.flags == 0 && backend.flags != 0;
-                assert!(
-                    !reused || old.generation < backend.generation,
-                    "{step}: old generation"
-                );
-            }
-            Step::SetSlot { index, slot } => {
-                self.slots.insert(index, slot);
-            }
-            Step::SetSlots { index, slots } => {
-                for (index, slot) in (index..).zip(slots.iter()) {
-                    self.slots.insert(index, *slot);
-                }
-            }
-            Step::ClearCounters { id } => {
-                let mut ids = self.frontends.values().map(|frontend| frontend.id);
-                assert!(ids.all(|taken| taken != id), "{step}, which is in use");
-            }
-            Step::SetFrontend { name, frontend } => {
-                self.frontends.insert(name, frontend);
-            }
-            Step::RemoveFrontend { name } => {
-                self.frontends.remove(&name).expect("a frontend to remove");
-            }
-            Step::SetVip { addr, vip } => {
-                self.vips.insert(addr, vip);
-            }
-            Step::RemoveVip { addr } => {
-                self.vips.remove(&addr).expect("a VIP to remove");
-            }
-        }
-    }
-
-    /// The invariants that a step can break.
-    fn check_touched(&self, step: &Step) {
-        match step {
-            Step::SetFrontend { name, frontend } => self.check_frontend(name, frontend, None),
-            Step::SetSlot { index, .. } => {
-                for (name, frontend) in &self.frontends {
-                    if (frontend.slots..=frontend.slots + frontend.mask).contains(index) {
-                        self.check_frontend(name, frontend, Some(*index));
-                    }
-                }
-            }
-            Step::SetSlots { .. } => self.check(),
-            Step::SetBackend { backend, .. } if backend.flags == 0 => self.check(),
-            Step::SetNode { .. } => self.check(),
-            _ => {}
-        }
-    }
-
-    fn check(&self) {
-        let mut regions: Vec<(u32, u32)> = Vec::new();
-        for (name, frontend) in &self.frontends {
-            self.check_frontend(name, frontend, None);
-            regions.push((frontend.slots, frontend.slots + frontend.mask));
-        }
-        regions.sort_unstable();
-        assert!(
-            regions.windows(2).all(|pair| pair[0].1 < pair[1].0),
-            "regions overlap"
-        );
-    }
-
-    fn check_frontend(&self, name: &FrontendName, frontend: &Frontend, only: Option<u32>) {
-        let all = frontend.slots..=frontend.slots + frontend.mask;
-        for index in only.map_or(all, |index| index..=index) {
-            let owners = self
-                .slots
-                .get(&index)
-                .expect("a slot that was written")
-                .owners();
-            for number in owners.into_iter().filter(|number| *number != 0) {
-                let backend = self.backend(frontend, number);
-                assert_ne!(
-                    backend.flags & backend_flags::IN_USE,
-                    0,
-                    "{name}: slot {index} names {number}"
-                );
-                let known = backend.node == 0 || self.nodes.contains_key(&backend.node);
-                assert!(known, "{name}: node {} is not there", backend.node);
-            }
-        }
-    }
-
-    /// What a restarted agent would read.
-    fn dump(&self) -> Dump {
-        let region = |value: &Frontend| value.slots..=value.slots + value.mask;
-        let slots = |value: &Frontend| region(value).map(|index| self.slots[&index]).collect();
-        let frontends = self.frontends.iter();
-        Dump {
-            config: self.config,
-            nodes: self.nodes.iter().map(|(n, node)| (*n, *node)).collect(),
-            peer_macs: self.peer_macs.iter().map(|(mac, n)| (*mac, *n)).collect(),
-            backends: self.backends.iter().map(|(n, b)| (*n, *b)).collect(),
-            frontends: frontends
-                .map(|(name, value)| (*name, *value, slots(value)))
-                .collect(),
-            vips: self.vips.iter().map(|(addr, vip)| (*addr, *vip)).collect(),
-        }
-    }
-
-    /// The owners of every slot by address and port, the history included.
-    fn owners(&self) -> BTreeMap<(FrontendName, u32), Vec<(AddrWords, Be16)>> {
-        let mut all = BTreeMap::new();
-        for (name, value) in &self.frontends {
-            for offset in 0..=value.mask {
-                let owners = self.slots[&(value.slots + offset)].owners();
-                let pods = owners.into_iter().filter(|number| *number != 0);
-                let pods = pods.map(|number| self.backend(value, number));
-                let pods = pods.map(|backend| (backend.addr, backend.port)).collect();
-                all.insert((*name, offset), pods);
-            }
-        }
-        all
-    }
-
-    fn backend(&self, frontend: &Frontend, number: u16) -> Backend {
-        let index = frontend.backends + u32::from(number);
-        self.backends.get(&index).copied().unwrap_or_default()
-    }
-
-    /// Asserts that the maps hold what the intent asks for, and nothing else.
-    fn assert_is(&self, intent: &DataplaneIntent, layout: &Layout) {
-        let names: Vec<_> = self.frontends.keys().collect();
-        assert_eq!(names, intent.frontends.keys().collect::<Vec<_>>());
-        let mut in_use = 0;
-        for (name, wanted) in &intent.frontends {
-            let frontend = &self.frontends[name];
-            let active: Vec<_> = wanted
-                .backends
-                .iter()
-                .filter(|backend| backend.weight > 0)
-                .collect();
-            let candidates: Vec<_> = active
-                .iter()
-                .map(|b| maglev::Candidate {
-                    addr: b.addr,
-                    port: b.port,
-                    weight: b.weight,
-                })
-                .collect();
-            let owners = maglev::fill(wanted.table_length, &candidates);
-            assert!(
-                frontend.mask + 1 >= wanted.table_length,
-                "{name} is too short"
-            );
-            for offset in 0..=frontend.mask {
-                let number = self.slots[&(frontend.slots + offset)].current();
-                let owner = owners[(offset & (wanted.table_length - 1)) as usize];
-                let found = (number != 0).then(|| self.backend(frontend, number));
-                let found = found.map(|b| (b.addr, b.port.host(), b.node, b.flags));
-                let wanted = owner.map(|owner| {
-                    let node = active[owner].node.as_str();
-                    let node = if node == intent.node {
-                        0
-                    } else {
-                        layout.nodes[node].number
-                    };
-                    let addr = node::words(active[owner].addr);
-                    (addr, active[owner].port, node, backend_flags::IN_USE)
-                });
-                assert_eq!(found, wanted, "{name}: slot {offset}");
-            }
-            let draining = wanted
-                .backends
-                .iter()
-                .filter(|backend| backend.weight == 0)
-                .count();
-            let drains = |b: &&Backend| b.flags & backend_flags::DRAINING != 0;
-            let members = layout.frontends[name].members.keys();
-            let members: Vec<_> = members
-                .map(|number| self.backend(frontend, *number))
-                .collect();
-            assert_eq!(members.iter().filter(drains).count(), draining);
-            in_use += wanted.backends.len();
-        }
-        let live = self
-            .backends
-            .values()
-            .filter(|backend| backend.flags != 0)
-            .count();
-        assert_eq!(live, in_use, "backends left over");
-        assert_eq!(self.vips.len(), intent.vips.len());
-        assert!(self.config.is_some());
-        let reachable = self
-            .nodes
-            .values()
-            .filter(|node| node.mode != node_mode::UNREACHABLE)
-            .count();
-        assert_eq!(self.peer_macs.len(), reachable);
-    }
-}
+use self::maps::Maps;
 
 const HERE: &str = "node-0";
+const NOW: u32 = 7;
 
 fn segment() -> Segment {
     Segment {
@@ -344,7 +103,7 @@ fn small() -> Capacity {
 }
 
 fn plan(layout: &mut Layout, intent: &DataplaneIntent) -> Plan {
-    let (plan, next) = layout.plan(intent, &segment(), Settings::default());
+    let (plan, next) = layout.plan(intent, &segment(), Settings::default(), NOW);
     *layout = next;
     plan
 }
@@ -387,6 +146,75 @@ fn a_backend_that_goes_rewrites_only_slots_that_it_owned_or_that_moved() {
     maps.run(&less.steps);
     let writes = slot_writes(&less) as f64 / 16_384.0;
     assert!((0.01..=0.025).contains(&writes), "{writes}");
+}
+
+#[test]
+fn a_change_of_owners_is_noted_before_it_is_made_and_then_once() {
+    let mut layout = Layout::new(small());
+    let mut maps = Maps::default();
+    let pods = [(1, 1), (2, 1)];
+    let first = plan(&mut layout, &intent([(1, frontend(64, &pods))]));
+    maps.run(&first.steps);
+    assert_eq!(
+        maps.frontends[&name(1)].changed_at,
+        0,
+        "there is no history"
+    );
+
+    let affinity = FrontendIntent {
+        client_affinity: true,
+        ..frontend(64, &pods)
+    };
+    maps.run(&plan(&mut layout, &intent([(1, affinity.clone())])).steps);
+    assert_eq!(maps.frontends[&name(1)].changed_at, 0);
+
+    let wanted = intent([(1, frontend(64, &[(1, 0), (2, 1)]))]);
+    let change = plan(&mut layout, &wanted);
+    let note = |step: &Step| matches!(step, Step::SetFrontend { frontend, .. } if frontend.changed_at == NOW);
+    let write = |step: &Step| matches!(step, Step::SetSlot { .. });
+    let at = |wanted: &dyn Fn(&Step) -> bool| change.steps.iter().position(wanted);
+    assert!(
+        at(&note).unwrap() < at(&write).unwrap(),
+        "{:?}",
+        change.steps
+    );
+    maps.run(&change.steps);
+
+    let mut restarted = Layout::restore(small(), maps.dump(), &wanted);
+    let (again, _) = restarted.plan(&wanted, &segment(), Settings::default(), NOW + 1);
+    assert_eq!(again, Plan::default());
+    assert_eq!(plan(&mut restarted, &wanted), Plan::default());
+}
+
+#[test]
+fn a_pod_that_comes_back_on_another_node_keeps_its_name() {
+    let mut layout = Layout::new(small());
+    let mut maps = Maps::default();
+    let mut wanted = intent([(1, frontend(64, &[(1, 1), (2, 1)]))]);
+    maps.run(&plan(&mut layout, &wanted).steps);
+    let before = maps.indices.clone();
+    let moved = wanted.frontends.get_mut(&name(1)).unwrap();
+    moved.backends[0].node = "node-3".into();
+    let steps = plan(&mut layout, &wanted).steps;
+    maps.run(&steps);
+    maps.assert_is(&wanted, &layout);
+    assert!(before.keys().eq(maps.indices.keys()));
+    assert_ne!(before, maps.indices);
+    let removed = |step: &Step| matches!(step, Step::RemoveBackendIndex { .. });
+    assert!(!steps.iter().any(removed));
+}
+
+#[test]
+fn a_node_that_is_gone_is_known_by_its_addresses() {
+    let mut layout = Layout::new(small());
+    let mut maps = Maps::default();
+    let mut wanted = intent([(1, frontend(64, &[(1, 1), (2, 1)]))]);
+    let node = wanted.nodes.get_mut("node-1").unwrap();
+    node.addresses.push("2001:db8::1".parse().unwrap());
+    node.is_gone = true;
+    maps.run(&plan(&mut layout, &wanted).steps);
+    maps.assert_peers_are_known(&wanted, &layout);
+    assert_eq!(maps.peer_addrs.len(), 5);
 }
 
 #[test]
