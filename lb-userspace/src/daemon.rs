@@ -22,6 +22,7 @@ use crate::datapath::pins::Pins;
 use crate::datapath::{object, privilege};
 use crate::k8s::directory::watch::Watch;
 use crate::model::intent::{Finding, Intent};
+use crate::model::status::PeerStatus;
 use crate::net::{kernel_vips, netlink, unix_http};
 use crate::plan;
 use crate::plan::layout::{Capacity, Layout, Plan};
@@ -29,6 +30,7 @@ use crate::tasks::control::{self, Desired};
 use crate::tasks::datapath::{Datapath, Inputs};
 use crate::tasks::liveness::{self, Members, Prober, States};
 use crate::tasks::neighbor::{self, Neighbor};
+use crate::tasks::peer::{self, Speaker};
 use crate::tasks::report::Report;
 use crate::tasks::sessions::Sessions;
 use crate::tasks::source::{Snapshot, Source as WatchedSource};
@@ -130,6 +132,7 @@ impl Settings {
         plan::layout::Settings {
             kernel_knows_vips: self.kernel_vips.are_served(),
             reject_unserved: self.unserved_ports == UnservedPorts::Reject,
+            locates: true,
             ..plan::layout::Settings::default()
         }
     }
@@ -247,6 +250,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let (members_out, members) = watch::channel(Members::default());
     let (programmed_out, programmed) = watch::channel(None);
     let (book_out, book) = watch::channel(BTreeMap::new());
+    let (peer_out, peer_status) = watch::channel(PeerStatus::default());
+    let (council, planned) = peer::channel();
     let (stop_sessions, sessions_stop) = oneshot::channel();
 
     let report = Report {
@@ -257,7 +262,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         desired: desired.clone(),
         programmed: programmed.clone(),
         sessions: book.clone(),
-        members,
+        members: members.clone(),
+        peer: peer_status,
         counters: loaded.counters,
         map_bytes: loaded.map_bytes,
     };
@@ -274,7 +280,17 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         desired: desired.clone(),
         segment: segment.clone(),
         egress,
+        council,
     };
+    let speaker = Speaker::new(settings.node.clone(), loaded.known, loaded.walk);
+    let speaker_inputs = peer::Inputs {
+        desired: desired.clone(),
+        programmed: programmed.clone(),
+        segment: segment.clone(),
+        members,
+        changes: planned,
+    };
+    let events = loaded.events;
 
     let mut tasks = JoinSet::new();
     let state = source.state_file();
@@ -308,6 +324,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         egress_out,
     ));
     tasks.spawn(datapath.run(inputs, programmed_out));
+    tasks.spawn(async move {
+        if let Err(error) = speaker.run(events, speaker_inputs, peer_out).await {
+            error!("what the programs tell cannot be read: {error}");
+        }
+    });
     tasks.spawn(heartbeat::run(heart));
     tasks.spawn(sweep::run(loaded.flows));
     tasks.spawn(admin::run(listener, Arc::new(report)));

@@ -4,6 +4,7 @@ pub mod bgp_socket;
 pub mod clock;
 pub mod kernel_vips;
 pub mod netlink;
+pub mod peer_socket;
 pub mod probe_socket;
 pub mod tcp_md5;
 pub mod unix_http;

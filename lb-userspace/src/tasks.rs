@@ -9,6 +9,7 @@
 //!  kernel ◀─netlink─▶ neighbor ◀── addresses of peers ┘       │      ▼
 //!                        └────── Segment, egress interfaces ──┘   sessions ──▶ bgp, one per peer
 //!                                                                    │           │
+//!  maps ◀── peer ◀─datagrams─▶ other agents; datapath ──Change──▶ peer, before it writes
 //!  maps ◀── sweep                 health ◀── Programmed              ▼           ▼
 //!  counters ──────────────────▶ admin ◀── everything above ◀── SessionStatus ────┘
 //! ```
@@ -27,6 +28,7 @@ pub mod health;
 pub mod heartbeat;
 pub mod liveness;
 pub mod neighbor;
+pub mod peer;
 pub mod report;
 pub mod sessions;
 pub mod source;

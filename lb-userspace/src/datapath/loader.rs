@@ -8,6 +8,8 @@ use tracing::{debug, info};
 
 use super::attach::{self, Attachment, TcOrder};
 use super::counters::Counters;
+use super::events::Events;
+use super::flows::{FlowWalk, Flows};
 use super::handle::{self, HandleError, KernelTables};
 use super::memory;
 use super::pins::{PinError, Pins};
@@ -49,6 +51,12 @@ pub struct Loaded {
     pub counters: Counters,
     /// The maps that remember flows.
     pub flows: FlowTables,
+    /// The same and the exceptions, to be looked up for other nodes.
+    pub known: Flows,
+    /// The same, to be gone through.
+    pub walk: FlowWalk,
+    /// What the programs tell.
+    pub events: Events,
     /// The programs and where they sit.
     pub attachment: Attachment,
     /// Kernel memory of all maps, in bytes.
@@ -129,7 +137,11 @@ fn load_with(
             .programs()
             .filter_map(|(_, program)| program.info().ok()),
     );
+    let (known, walk) = Flows::take(&mut object)?;
     Ok(Loaded {
+        known,
+        walk,
+        events: Events::take(&mut object)?,
         capacity: handle::capacity(&object)?,
         tables: KernelTables::take(&mut object)?,
         counters: Counters::take(&mut object)?,

@@ -18,7 +18,7 @@ use crate::model::intent::{FrontendName, Intent, ServiceState};
 use crate::model::name::ObjectName;
 use crate::model::status::{
     AttachStatus, BackendStatus, FindingStatus, FrontendStatus, MemberStatus, MembersStatus,
-    NodeStatus, ServiceStatus, SlotUse, Status,
+    NodeStatus, PeerStatus, ServiceStatus, SlotUse, Status,
 };
 use crate::net::clock;
 use crate::plan::layout::{Layout, Table};
@@ -42,6 +42,8 @@ pub struct Report {
     pub sessions: watch::Receiver<SessionBook>,
     /// The other nodes.
     pub members: watch::Receiver<Members>,
+    /// What agents told each other about flows.
+    pub peer: watch::Receiver<PeerStatus>,
     /// The counters.
     pub counters: Counters,
     /// Kernel memory of all maps, in bytes.
@@ -63,6 +65,7 @@ impl Report {
             drops: self.drops(),
             findings: findings(&desired),
             map_bytes: self.map_bytes,
+            peer: *self.peer.borrow(),
             ..Status::default()
         };
         status.attach.interface.clone_from(&self.interface);

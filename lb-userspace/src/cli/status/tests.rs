@@ -1,7 +1,7 @@
 //! What `torline status` looks like.
 
 use super::*;
-use crate::model::status::{AttachStatus, BackendStatus, SlotUse};
+use crate::model::status::{AttachStatus, BackendStatus, PeerStatus, SlotUse};
 
 fn backend(address: &str, node: &str, slots: u32, state: &str) -> BackendStatus {
     BackendStatus {
@@ -87,6 +87,7 @@ fn example() -> Status {
             total: 4_194_304,
         },
         map_bytes: 64_184_320,
+        peer: PeerStatus::default(),
     }
 }
 
