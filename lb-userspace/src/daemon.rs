@@ -23,6 +23,7 @@ use crate::datapath::{object, privilege};
 use crate::k8s::directory::watch::Watch;
 use crate::model::cluster::Forwarding;
 use crate::model::intent::{Finding, Intent};
+use crate::model::status::PeerStatus;
 use crate::net::{kernel_vips, netlink, unix_http};
 use crate::plan;
 use crate::plan::layout::{Capacity, Layout, Plan};
@@ -31,6 +32,7 @@ use crate::tasks::control::{self, Desired};
 use crate::tasks::datapath::{Datapath, Inputs};
 use crate::tasks::liveness::{self, Members, Prober, States};
 use crate::tasks::neighbor::{self, Neighbor};
+use crate::tasks::peer::{self, Speaker};
 use crate::tasks::report::Report;
 use crate::tasks::sessions::Sessions;
 use crate::tasks::source::{Snapshot, Source as WatchedSource};
@@ -136,7 +138,7 @@ impl Settings {
         plan::layout::Settings {
             kernel_knows_vips: self.kernel_vips.are_served(),
             reject_unserved: self.unserved_ports == UnservedPorts::Reject,
-            locates: false,
+            locates: true,
             geneve_port: self.geneve_port,
             forwarding: self.forwarding,
         }
@@ -257,6 +259,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let (members_out, members) = watch::channel(Members::default());
     let (programmed_out, programmed) = watch::channel(None);
     let (book_out, book) = watch::channel(BTreeMap::new());
+    let (peer_out, peer_status) = watch::channel(PeerStatus::default());
+    let (council, planned) = peer::channel();
     let (stop_sessions, sessions_stop) = oneshot::channel();
     let bfd = Bfd::start().context("failed to start the thread of BFD")?;
 
@@ -269,7 +273,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         programmed: programmed.clone(),
         sessions: book.clone(),
         bfd_discards: bfd.discards.clone(),
-        members,
+        members: members.clone(),
+        peer: peer_status,
         counters: loaded.counters,
         map_bytes: loaded.map_bytes,
     };
@@ -290,7 +295,17 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         desired: desired.clone(),
         segment: segment.clone(),
         egress,
+        council,
     };
+    let speaker = Speaker::new(settings.node.clone(), loaded.known, loaded.walk);
+    let speaker_inputs = peer::Inputs {
+        desired: desired.clone(),
+        programmed: programmed.clone(),
+        segment: segment.clone(),
+        members,
+        changes: planned,
+    };
+    let events = loaded.events;
 
     let mut tasks = JoinSet::new();
     let state = source.state_file();
@@ -324,6 +339,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         egress_out,
     ));
     tasks.spawn(datapath.run(inputs, programmed_out));
+    tasks.spawn(async move {
+        if let Err(error) = speaker.run(events, speaker_inputs, peer_out).await {
+            error!("what the programs tell cannot be read: {error}");
+        }
+    });
     tasks.spawn(heartbeat::run(heart));
     tasks.spawn(sweep::run(loaded.flows));
     tasks.spawn(legacy::run(loaded.legacy, programmed.clone()));

@@ -7,6 +7,7 @@
 //! - `dump`: reads those maps back after a restart, `batch` whole arrays at once. `heart`: the heartbeat.
 //! - `counters`: reads packets and drops. `sweep`: removes flows that ended. `legacy`: those that the
 //!   kernel had before. `memory`: what the maps cost.
+//! - `events`: what the programs tell. `flows`: finds flows by their ends, writes where others are.
 //! - `privilege`: what must be granted first. `pod`: lets a `zerocopy` type be a map key or value.
 //!
 //! Nothing outside this module sees a map or a program. Everything here blocks for at most the length of
@@ -18,6 +19,8 @@ pub mod attach;
 mod batch;
 pub mod counters;
 mod dump;
+pub mod events;
+pub mod flows;
 pub mod handle;
 pub mod heart;
 pub mod legacy;

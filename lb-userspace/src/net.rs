@@ -6,6 +6,7 @@ pub mod clock;
 pub mod ctnetlink;
 pub mod kernel_vips;
 pub mod netlink;
+pub mod peer_socket;
 pub mod probe_socket;
 pub mod realtime;
 pub mod tcp_md5;

@@ -9,4 +9,5 @@
 pub mod bfd;
 pub mod bgp;
 pub mod liveness;
+pub mod peer;
 pub mod timers;

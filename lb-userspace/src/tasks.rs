@@ -10,6 +10,8 @@
 //!                        └────── Segment, egress interfaces ──┘   sessions ──▶ bgp, one per peer
 //!  routers ◀─────────────────────────── bfd ◀──────── Requests ───────┤           │ ▲
 //!                                        └───────────── BfdReport ────┼───────────┼─┘
+//!                                                                    │           │
+//!  maps ◀── peer ◀─datagrams─▶ other agents; datapath ──Change──▶ peer, before it writes
 //!  maps ◀── sweep                 health ◀── Programmed              ▼           ▼
 //!  counters ──────────────────▶ admin ◀── everything above ◀── SessionStatus ────┘
 //! ```
@@ -30,6 +32,7 @@ pub mod heartbeat;
 pub mod legacy;
 pub mod liveness;
 pub mod neighbor;
+pub mod peer;
 pub mod report;
 pub mod sessions;
 pub mod source;

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use lb_userspace::model::status::MembersStatus;
+use lb_userspace::model::status::{MembersStatus, PeerStatus};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
@@ -222,6 +222,9 @@ pub struct Status {
     pub drops: BTreeMap<String, u64>,
     /// What is wrong in the source.
     pub findings: Vec<Finding>,
+    /// What agents told each other about flows.
+    #[serde(default)]
+    pub peer: PeerStatus,
 }
 
 impl Status {

@@ -11,6 +11,7 @@ mod echo;
 mod fixture;
 mod laboratory;
 mod liveness;
+mod locate;
 mod neighbor;
 mod readme;
 mod route;

@@ -8,6 +8,8 @@ use tracing::{debug, info};
 
 use super::attach::{self, Attachment, TcOrder};
 use super::counters::Counters;
+use super::events::Events;
+use super::flows::{FlowWalk, Flows};
 use super::handle::{self, HandleError, KernelTables};
 use super::legacy::LegacyTables;
 use super::memory;
@@ -52,6 +54,12 @@ pub struct Loaded {
     pub flows: FlowTables,
     /// The maps that remember flows of the kernel's.
     pub legacy: LegacyTables,
+    /// The same and the exceptions, to be looked up for other nodes.
+    pub known: Flows,
+    /// The same, to be gone through.
+    pub walk: FlowWalk,
+    /// What the programs tell.
+    pub events: Events,
     /// The programs and where they sit.
     pub attachment: Attachment,
     /// Kernel memory of all maps, in bytes.
@@ -134,10 +142,14 @@ fn load_with(
     );
     let capacity = handle::capacity(&object)?;
     let tables = KernelTables::take(&mut object)?;
+    let (known, walk) = Flows::take(&mut object)?;
     Ok(Loaded {
         capacity,
         legacy: LegacyTables::take(&mut object, tables.heart())?,
         tables,
+        known,
+        walk,
+        events: Events::take(&mut object)?,
         counters: Counters::take(&mut object)?,
         flows: FlowTables::take(&mut object)?,
         attachment: Attachment::new(object, ingress, order),

@@ -39,6 +39,9 @@ pub struct Status {
     pub slots: SlotUse,
     /// Kernel memory of all maps, in bytes.
     pub map_bytes: u64,
+    /// What agents told each other about flows.
+    #[serde(default)]
+    pub peer: PeerStatus,
 }
 
 /// Where and how the ingress program is attached.
@@ -183,6 +186,47 @@ pub struct NodeStatus {
     pub mac: Option<String>,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
+}
+
+/// What agents told each other about flows since this one started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Chains that led to a flow here, reported to the node that began them.
+    pub reported: u64,
+    /// Flows pushed ahead, as their slots forgot their pods.
+    pub pushed: u64,
+    /// Flows of which the node that was told did not acknowledge it.
+    pub unacknowledged: u64,
+    /// Questions asked: who has a flow?
+    pub asked: u64,
+    /// Those to which a node answered that it has it.
+    pub found: u64,
+    /// Those to which all nodes answered that they have not.
+    pub nobody: u64,
+    /// Those to which a node that may have it did not answer.
+    pub uncertain: u64,
+    /// Not asked again, as the same question was open or just settled.
+    pub merged: u64,
+    /// Not asked, as there were too many.
+    pub over_budget: u64,
+    /// Questions of other nodes that were answered.
+    pub answered: u64,
+    /// Exceptions made because a chain led elsewhere.
+    pub exceptions_chain: u64,
+    /// Exceptions made because another node pushed a flow.
+    pub exceptions_push: u64,
+    /// Exceptions made because a flow was located.
+    pub exceptions_locate: u64,
+    /// Flows of which it was noted that nobody has them.
+    pub denials: u64,
+    /// Exceptions not made, as the pod is no backend here.
+    pub unknown_pods: u64,
+    /// Frontends whose slots' history was fetched from another node.
+    pub histories: u64,
+    /// Datagrams that were forged, malformed, or from nobody known.
+    pub refused: u64,
+    /// Datagrams that had been here before, or were for a former life of this agent.
+    pub replayed: u64,
 }
 
 /// Something wrong with an object.

@@ -2,7 +2,8 @@
 //!
 //! `round` is one pass over an intent: nodes, frontends, VIPs. `table` plans a single frontend with its
 //! backends and slots; `history` keeps a slot's former owners. `region` and `numbers` hand out the room.
-//! `restore` is where a restarted agent begins: it reads all of this back from the maps.
+//! `inherit` takes over the history that peers keep, `forget` finds slots whose flows are to be pushed, `lookup`
+//! answers the agent's questions. `restore` is where a restarted agent begins: it reads all of this back from the maps.
 //!
 //! [`Layout::plan`] changes nothing: it returns the steps and the layout that holds once all of them are
 //! taken. If one fails, [`Layout::with_pending`] keeps the steps not taken in front of the next plan, so
@@ -14,7 +15,10 @@
 //! - A tunnel address leads to a node that is there.
 //! - An element of `BACKENDS` never changes from one pod to another without being empty in between.
 
+mod forget;
 mod history;
+mod inherit;
+mod lookup;
 mod node;
 mod numbers;
 mod region;
@@ -33,6 +37,9 @@ use lb_common::maps::Node;
 use lb_common::maps::Vip;
 use lb_common::wire::geneve;
 
+pub use self::forget::Forgotten;
+pub use self::forget::Scope;
+pub use self::inherit::Heritage;
 pub(crate) use self::node::address6;
 pub(crate) use self::node::tunnel_end;
 use self::numbers::Numbers;

@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, error, info};
 
 use super::control::Desired;
+use super::peer::Council;
 use crate::datapath::apply::{self, Tables};
 use crate::datapath::attach::{AttachChoice, Attached, Attachment};
 use crate::model::intent::FrontendName;
@@ -52,6 +53,8 @@ pub struct Inputs {
     pub segment: watch::Receiver<Segment>,
     /// Interfaces with a route to clients, name by index.
     pub egress: watch::Receiver<BTreeMap<u32, String>>,
+    /// Hears of changes before they are made.
+    pub council: Council,
 }
 
 /// The task's own things.
@@ -120,8 +123,7 @@ impl<T: Tables> Datapath<T> {
                 continue;
             }
             self.follow(&segment);
-            // Planning and writing take long for ten thousand Services: other tasks go elsewhere.
-            match block_in_place(|| self.program(desired, &segment)) {
+            match self.program(desired, &segment, &inputs.council).await {
                 Ok(programmed) => {
                     output.send_replace(Some(programmed));
                 }
@@ -132,21 +134,31 @@ impl<T: Tables> Datapath<T> {
 
     /// # Errors
     /// The maps cannot be read, and so not be planned for.
-    fn program(
+    async fn program(
         &mut self,
         desired: Arc<Desired>,
         segment: &Segment,
+        council: &Council,
     ) -> Result<Programmed, T::Error> {
         let intent = &desired.intent.dataplane;
-        let layout = match &self.layout {
-            Some(layout) => Arc::clone(layout),
-            None => Arc::new(Layout::restore(self.capacity, self.tables.dump()?, intent)),
-        };
         let now = clock::monotonic_nanos();
-        let seconds = (now / 1_000_000_000) as u32;
-        let (plan, next) = layout.plan(intent, segment, self.settings, seconds);
+        // Planning and writing take long for ten thousand Services: other tasks go elsewhere.
+        let (before, mut plan, next) = block_in_place(|| {
+            let before = match &self.layout {
+                Some(layout) => Arc::clone(layout),
+                None => Arc::new(Layout::restore(self.capacity, self.tables.dump()?, intent)),
+            };
+            let seconds = (now / 1_000_000_000) as u32;
+            let (plan, next) = before.plan(intent, segment, self.settings, seconds);
+            Ok((before, plan, Arc::new(next)))
+        })?;
+        let heritage = council.consult(&before, &next).await;
+        let mut next = Arc::unwrap_or_clone(next);
+        next.inherit(&mut plan, &heritage);
         let count = plan.steps.len();
-        let (layout, failure) = match apply::run(&mut self.tables, plan.steps, now) {
+        let now = clock::monotonic_nanos();
+        let applied = block_in_place(|| apply::run(&mut self.tables, plan.steps, now));
+        let (layout, failure) = match applied {
             Ok(()) => (next, None),
             Err(failed) => {
                 let text = chain(&failed);

@@ -354,7 +354,7 @@ async fn readable(socket: Option<&ProbeSocket>) {
 
 /// The address of a family to send from: that of the Node on the compute port, else its first, else the
 /// compute port's.
-fn source(own: &[IpAddr], segment: &Segment, family: Family) -> Option<IpAddr> {
+pub(super) fn source(own: &[IpAddr], segment: &Segment, family: Family) -> Option<IpAddr> {
     let own = || {
         own.iter()
             .copied()

@@ -19,7 +19,7 @@ use crate::model::intent::{FrontendName, Intent, ServiceState};
 use crate::model::name::ObjectName;
 use crate::model::status::{
     AttachStatus, BackendStatus, FindingStatus, FrontendStatus, MemberStatus, MembersStatus,
-    NodeStatus, ServiceStatus, SlotUse, Status,
+    NodeStatus, PeerStatus, ServiceStatus, SlotUse, Status,
 };
 use crate::net::clock;
 use crate::plan::layout::{Layout, Table};
@@ -45,6 +45,8 @@ pub struct Report {
     pub bfd_discards: watch::Receiver<bfd::Discards>,
     /// The other nodes.
     pub members: watch::Receiver<Members>,
+    /// What agents told each other about flows.
+    pub peer: watch::Receiver<PeerStatus>,
     /// The counters.
     pub counters: Counters,
     /// Kernel memory of all maps, in bytes.
@@ -67,6 +69,7 @@ impl Report {
             bfd_discards: self.bfd_discards(),
             findings: findings(&desired),
             map_bytes: self.map_bytes,
+            peer: *self.peer.borrow(),
             ..Status::default()
         };
         status.attach.interface.clone_from(&self.interface);

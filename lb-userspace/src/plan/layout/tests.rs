@@ -17,6 +17,7 @@ use crate::model::intent::PeerNode;
 use crate::model::intent::VipIntent;
 use crate::model::name::ObjectName;
 
+mod agents;
 mod maps;
 mod restart;
 
