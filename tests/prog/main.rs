@@ -13,6 +13,7 @@ mod header;
 mod load;
 mod mss;
 mod neighbor;
+mod owner;
 mod probe;
 mod random;
 mod refuse;
