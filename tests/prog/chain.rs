@@ -123,6 +123,57 @@ fn with_locate_the_agent_is_asked_and_nobody_is_reset_before_it_answers() {
     }
 }
 
+/// The pod addresses on a list in a frame that came through an IPv4 tunnel.
+fn list(frame: &[u8]) -> Vec<[u8; 16]> {
+    let count = usize::from(frame[FLAGS + 2]);
+    let owners = frame[FLAGS + 28..].chunks(20).take(count);
+    owners
+        .map(|owner| owner[..16].try_into().unwrap())
+        .collect()
+}
+
+#[test]
+fn a_list_holds_neither_this_node_nor_one_twice_nor_a_dead_one() {
+    let mut cluster = Cluster::new(node_mode::L2, 0, 0);
+    cluster.add_third_node();
+    // Number 1 runs here, 2 there, 3 on the third node.
+    for (slot, dead, names_third) in [
+        ([1, 2, 3, 2], false, true),
+        ([1, 2, 2, 3], false, true),
+        ([1, 2, 1, 0], false, false),
+        ([1, 1, 2, 2], false, false),
+        ([1, 2, 3, 0], true, false),
+    ] {
+        cluster.set_slots(LOCAL, Slot::new(slot));
+        if dead {
+            cluster.kill(HERE);
+        }
+        for family in families() {
+            let sent = cluster.send(HERE, &data(family));
+            assert_eq!(sent.action, XDP_TX, "{slot:?}");
+            let third = cluster.third_pod(family);
+            let expected: &[_] = if names_third { &[third] } else { &[] };
+            assert_eq!(list(&sent.frame), expected, "{slot:?}");
+            // Last octet of where the tunnel leads.
+            let to = if dead { 3 } else { 2 };
+            assert_eq!(sent.frame[14 + 19], to, "{slot:?}");
+        }
+    }
+}
+
+#[test]
+fn a_packet_without_ttl_ends_in_its_tunnel() {
+    let cluster = moved(0);
+    for family in families() {
+        let mut frame = request(family, LOCAL, Some((101, 901, ACK)));
+        frame.ttl = 2;
+        let sent = cluster.send(HERE, &frame.build());
+        assert_eq!(sent.action, XDP_TX);
+        assert_eq!(cluster.send(THERE, &sent.frame).action, XDP_DROP);
+    }
+    assert_eq!(cluster.drops(THERE, DropReason::TtlExpired), 2);
+}
+
 #[test]
 fn a_dead_node_is_not_on_a_list() {
     let mut cluster = moved(0);

@@ -255,6 +255,15 @@ impl Cluster {
         }
     }
 
+    /// The pod of backend 3, as a list names it.
+    pub(crate) fn third_pod(&self, family: Family) -> [u8; 16] {
+        let mut octets = [0; 16];
+        for (to, word) in octets.chunks_mut(4).zip(words(third_pod(family))) {
+            to.copy_from_slice(&word.host().to_be_bytes());
+        }
+        octets
+    }
+
     /// Lets a node know the router's MAC.
     pub(crate) fn set_router(&mut self, node: usize) {
         let octets = [ROUTER.0, MACS[node].0].concat();

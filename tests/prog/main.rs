@@ -14,6 +14,7 @@ mod legacy;
 mod load;
 mod mss;
 mod neighbor;
+mod owner;
 mod probe;
 mod random;
 mod refuse;

@@ -210,3 +210,64 @@ pub fn translate<F: FrameMut + ?Sized, const AT: usize>(
     window.set_be16::<16>(difference.apply(window.be16::<16>()));
     Some(())
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A header with these options, and its right checksum but for the pseudo-header.
+    fn header(options: &[u8]) -> Vec<u8> {
+        let mut octets = Vec::from([0; LENGTH]);
+        octets[12] = ((LENGTH + options.len()) as u8 / 4) << 4;
+        octets[13] = flags::SYN;
+        octets.extend(options);
+        let sum = Sum::ZERO.add_octets(&octets).finish();
+        octets[16..18].copy_from_slice(&sum.raw().to_ne_bytes());
+        octets
+    }
+
+    proptest! {
+        #[test]
+        fn the_mss_is_lowered_wherever_it_lies_and_the_checksum_stays_right(
+            padding in 0usize..=5,
+            other in 2u8..=12,
+            mss in any::<u16>(),
+            largest in 1u16..,
+        ) {
+            let mut options = Vec::from([1; 5]);
+            options.truncate(padding.saturating_sub(1));
+            if padding > 0 {
+                options.extend([253, other]);
+                options.resize(options.len() - 2 + usize::from(other), 0xa5);
+            }
+            let place = LENGTH + options.len() + 2;
+            options.extend([2, 4]);
+            options.extend(mss.to_be_bytes());
+            options.resize(options.len().next_multiple_of(4), 0);
+            let mut frame = header(&options);
+            let clamp = MssClamp::find(frame.as_slice(), 0, frame.len(), largest);
+            prop_assert!(clamp.apply(frame.as_mut_slice(), 0).is_some());
+            let lowered = u16::from_be_bytes([frame[place], frame[place + 1]]);
+            prop_assert_eq!(lowered, mss.min(largest));
+            prop_assert_eq!(Sum::ZERO.add_octets(&frame).finish(), Be16::new(0));
+        }
+
+        #[test]
+        fn options_that_make_no_sense_are_walked_to_an_end(
+            options in proptest::collection::vec(0u8..6, 0..=40),
+            largest in any::<u16>(),
+        ) {
+            let mut frame = header(&options);
+            let length = LENGTH + options.len();
+            let clamp = MssClamp::find(frame.as_slice(), 0, length, largest);
+            prop_assert!(clamp.offset == 0 || clamp.offset + 2 <= length);
+            prop_assert!(clamp.apply(frame.as_mut_slice(), 0).is_some());
+        }
+    }
+}
