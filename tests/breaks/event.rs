@@ -69,8 +69,9 @@ impl Event {
     }
 
     /// Why connections may break yet; nothing if none may.
-    pub(crate) const fn excuse(self, mode: Mode) -> Option<&'static str> {
-        match (self, mode) {
+    pub(crate) const fn excuse(self) -> Option<&'static str> {
+        match self {
+            Self::RollingUpdate => Some("what is older than three owners is not located yet"),
             _ => None,
         }
     }

@@ -4,6 +4,7 @@
 //! kernel had no room to queue costs nothing but a dump that finds more than one difference.
 
 use std::io;
+use std::sync::Arc;
 
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::{StreamExt, TryStreamExt};
@@ -15,11 +16,13 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, LinkXdp}
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::sys::SocketAddr;
 use rtnetlink::{Handle, MulticastGroup};
+use tokio::sync::Mutex;
 
 mod neighbor;
 mod route;
 
 pub use neighbor::Confirmation;
+pub use route::Way;
 
 /// Why the kernel's view of the network could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +71,8 @@ pub struct XdpProgram {
 #[derive(Clone, Debug)]
 pub struct Netlink {
     handle: Handle,
+    /// Held while a dump runs: the kernel refuses a second one on the same socket with EBUSY.
+    dumping: Arc<Mutex<()>>,
 }
 
 /// Says when links, addresses, neighbours or routes changed.
@@ -91,7 +96,11 @@ pub fn connect() -> Result<(Netlink, Changes), NetlinkError> {
     ])
     .map_err(NetlinkError::Open)?;
     tokio::spawn(connection);
-    Ok((Netlink { handle }, Changes { messages }))
+    let netlink = Netlink {
+        handle,
+        dumping: Arc::default(),
+    };
+    Ok((netlink, Changes { messages }))
 }
 
 impl Changes {
@@ -140,6 +149,7 @@ impl Netlink {
     /// # Errors
     /// The kernel did not answer.
     pub async fn addresses(&self, index: u32) -> Result<Vec<IpNet>, NetlinkError> {
+        let _turn = self.dumping.lock().await;
         let request = self.handle.address().get().set_link_index_filter(index);
         let mut addresses: Vec<IpNet> = request
             .execute()

@@ -15,8 +15,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 
 use super::control::Desired;
-use crate::model::segment::Segment;
-use crate::net::netlink::{Changes, Netlink, NetlinkError};
+use crate::model::segment::{Route, Segment};
+use crate::net::netlink::{Changes, Netlink, NetlinkError, Way};
 use crate::telemetry::chain;
 
 /// How long changes are gathered before the kernel is asked once.
@@ -79,7 +79,8 @@ pub async fn look(
     };
     for addr in nodes {
         if !segment.is_on_link(*addr) {
-            let route = netlink.route(link.index, *addr).await?;
+            let way = netlink.way(link.index, *addr).await?;
+            let route = way.map(|Way { next_hop, mtu }| Route { next_hop, mtu });
             segment.routes.extend(route.map(|route| (*addr, route)));
         }
     }
@@ -234,7 +235,6 @@ fn unresolved<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::segment::Route;
 
     #[test]
     fn only_unresolved_neighbours_are_asked_for() {

@@ -11,7 +11,15 @@ use netlink_packet_route::route::{
 use rtnetlink::RouteMessageBuilder;
 
 use super::{Netlink, NetlinkError, link};
-use crate::model::segment::Route;
+
+/// How the kernel sends packets to an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Way {
+    /// The next hop; the destination itself if there is no gateway.
+    pub next_hop: IpAddr,
+    /// Longest IP packet that goes there in one piece, where the kernel knows less than that of the interface.
+    pub mtu: Option<u32>,
+}
 
 impl Netlink {
     /// Interfaces that carry a default route, name by index.
@@ -33,6 +41,7 @@ impl Netlink {
     }
 
     async fn routes(&self) -> Result<Vec<RouteMessage>, NetlinkError> {
+        let _turn = self.dumping.lock().await;
         let mut routes = Vec::new();
         for request in [
             RouteMessageBuilder::<Ipv4Addr>::new().build(),
@@ -61,14 +70,14 @@ impl Netlink {
         Ok(gateways)
     }
 
-    /// The route that the kernel takes to an address, if that is over the interface.
+    /// How the kernel sends packets to an address, if it does over the interface.
     ///
     /// # Errors
     /// The kernel did not answer.
-    pub async fn route(&self, index: u32, to: IpAddr) -> Result<Option<Route>, NetlinkError> {
+    pub async fn way(&self, index: u32, to: IpAddr) -> Result<Option<Way>, NetlinkError> {
         let mut answers = Box::pin(self.handle.route().get(question(to)).execute());
         match answers.try_next().await {
-            Ok(message) => Ok(message.and_then(|message| route(&message, index, to))),
+            Ok(message) => Ok(message.and_then(|message| way(&message, index, to))),
             // It knows no way.
             Err(rtnetlink::Error::NetlinkError(_)) => Ok(None),
             Err(source) => Err(NetlinkError::Request {
@@ -93,7 +102,7 @@ fn question(to: IpAddr) -> RouteMessage {
 }
 
 /// What a lookup says of the way to an address.
-fn route(message: &RouteMessage, index: u32, to: IpAddr) -> Option<Route> {
+fn way(message: &RouteMessage, index: u32, to: IpAddr) -> Option<Way> {
     let attributes = &message.attributes;
     let is_here = attributes.contains(&RouteAttribute::Oif(index));
     if message.header.kind != RouteType::Unicast || !is_here {
@@ -107,7 +116,7 @@ fn route(message: &RouteMessage, index: u32, to: IpAddr) -> Option<Route> {
         RouteMetric::Mtu(mtu) if *mtu != 0 => Some(*mtu),
         _ => None,
     });
-    Some(Route {
+    Some(Way {
         next_hop: gateway(attributes).unwrap_or(to),
         mtu,
     })
@@ -196,20 +205,20 @@ mod tests {
         let mut message = RouteMessage::default();
         message.header.kind = RouteType::Unicast;
         message.attributes = vec![RouteAttribute::Oif(3)];
-        let direct = Route {
+        let direct = Way {
             next_hop: to,
             mtu: None,
         };
-        assert_eq!(route(&message, 3, to), Some(direct));
-        assert_eq!(route(&message, 4, to), None);
+        assert_eq!(way(&message, 3, to), Some(direct));
+        assert_eq!(way(&message, 4, to), None);
         message.attributes.extend([
             RouteAttribute::Gateway(RouteAddress::Inet([192, 0, 2, 1].into())),
             RouteAttribute::Metrics(vec![RouteMetric::Mtu(1_400)]),
         ]);
-        let around = Route {
+        let around = Way {
             next_hop: [192, 0, 2, 1].into(),
             mtu: Some(1_400),
         };
-        assert_eq!(route(&message, 3, to), Some(around));
+        assert_eq!(way(&message, 3, to), Some(around));
     }
 }
