@@ -464,10 +464,9 @@ impl Peer {
         }
     }
 
+    /// Whoever asks is answered: a node that joins speaks before its program answers probes.
     fn send(&mut self, node: &str, message: Message, now: Instant) {
-        if let Some((member, link)) = self.members.get_mut(node)
-            && member.presence != Presence::Gone
-        {
+        if let Some((_, link)) = self.members.get_mut(node) {
             link.send(message, now);
         }
     }

@@ -34,6 +34,7 @@ struct Node {
     flows: HashMap<FlowName, SocketAddr>,
     excepted: BTreeMap<FlowName, (SocketAddr, Reason)>,
     denied: BTreeSet<FlowName>,
+    remembered: Vec<Chunk>,
     is_silent: bool,
 }
 
@@ -79,6 +80,7 @@ impl World {
             flows: former.map(|node| node.flows).unwrap_or_default(),
             excepted: BTreeMap::new(),
             denied: BTreeSet::new(),
+            remembered: Vec::new(),
             is_silent: false,
         };
         self.nodes.insert(node, node_state);
@@ -184,7 +186,10 @@ impl Node {
             Action::Doubt(flow) => {
                 self.denied.remove(&flow);
             }
-            Action::Recall(..) | Action::Remembered(..) => {}
+            Action::Recall(node, range) => {
+                self.peer.remember(&node, vec![range.unknown()], now);
+            }
+            Action::Remembered(_, chunk) => self.remembered.push(chunk),
         }
     }
 }
@@ -411,6 +416,22 @@ fn a_push_survives_the_restart_of_the_one_who_is_told() {
     world.peer(1).push("2", [located(2)], now);
     world.pass(Duration::from_secs(1));
     assert!(world.node(2).excepted.contains_key(&flow(2)));
+}
+
+#[test]
+fn a_node_that_joins_is_answered_though_its_program_answers_no_probe_yet() {
+    let mut world = World::new(2);
+    world.introduce(1, &[1, 2], &[(2, Presence::Gone)]);
+    let now = world.now;
+    let range = Range {
+        frontend: flow(1).frontend,
+        from: 0,
+        to: 8,
+        digest: 0,
+    };
+    world.peer(2).recall("1", range, now);
+    world.pass(SOON);
+    assert_eq!(world.node(2).remembered, [range.unknown()]);
 }
 
 #[test]
