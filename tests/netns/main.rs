@@ -8,6 +8,7 @@
 mod bystander;
 mod echo;
 mod fixture;
+mod flood;
 mod laboratory;
 mod liveness;
 mod neighbor;
