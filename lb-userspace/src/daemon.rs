@@ -22,7 +22,7 @@ use crate::datapath::pins::Pins;
 use crate::datapath::{object, privilege};
 use crate::k8s::directory::watch::Watch;
 use crate::model::intent::{Finding, Intent};
-use crate::net::{kernel_vips, netlink, unix_http};
+use crate::net::{kernel_vips as served, netlink, unix_http};
 use crate::plan;
 use crate::plan::layout::{Capacity, Layout, Plan};
 use crate::tasks::control::{self, Desired};
@@ -32,7 +32,7 @@ use crate::tasks::neighbor::{self, Neighbor};
 use crate::tasks::report::Report;
 use crate::tasks::sessions::Sessions;
 use crate::tasks::source::{Snapshot, Source as WatchedSource};
-use crate::tasks::{admin, health, heartbeat, legacy, sweep};
+use crate::tasks::{admin, health, heartbeat, kernel_vips, legacy, sweep};
 use crate::telemetry::chain;
 
 /// Where objects come from.
@@ -65,7 +65,7 @@ pub enum KernelVips {
 impl KernelVips {
     fn are_served(self) -> bool {
         match self {
-            Self::Auto => kernel_vips::are_served(),
+            Self::Auto => served::are_served(),
             Self::Yes => true,
             Self::No => false,
         }
@@ -311,6 +311,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         egress_out,
     ));
     tasks.spawn(datapath.run(inputs, programmed_out));
+    if settings.kernel_vips == KernelVips::Auto && !layout.kernel_knows_vips {
+        tasks.spawn(kernel_vips::run(heart.clone()));
+    }
     tasks.spawn(heartbeat::run(heart));
     tasks.spawn(sweep::run(loaded.flows));
     tasks.spawn(legacy::run(loaded.legacy, programmed.clone()));
