@@ -24,7 +24,7 @@ use crate::k8s::directory::watch::Watch;
 use crate::model::cluster::Forwarding;
 use crate::model::intent::{Finding, Intent};
 use crate::model::status::PeerStatus;
-use crate::net::{kernel_vips, netlink, unix_http};
+use crate::net::{kernel_vips as served, netlink, unix_http};
 use crate::plan;
 use crate::plan::layout::{Capacity, Layout, Plan};
 use crate::tasks::bfd::Bfd;
@@ -36,7 +36,7 @@ use crate::tasks::peer::{self, Speaker};
 use crate::tasks::report::Report;
 use crate::tasks::sessions::Sessions;
 use crate::tasks::source::{Snapshot, Source as WatchedSource};
-use crate::tasks::{admin, health, heartbeat, legacy, sweep};
+use crate::tasks::{admin, health, heartbeat, kernel_vips, legacy, sweep};
 use crate::telemetry::chain;
 
 /// Where objects come from.
@@ -69,7 +69,7 @@ pub enum KernelVips {
 impl KernelVips {
     fn are_served(self) -> bool {
         match self {
-            Self::Auto => kernel_vips::are_served(),
+            Self::Auto => served::are_served(),
             Self::Yes => true,
             Self::No => false,
         }
@@ -344,6 +344,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             error!("what the programs tell cannot be read: {error}");
         }
     });
+    if settings.kernel_vips == KernelVips::Auto && !layout.kernel_knows_vips {
+        tasks.spawn(kernel_vips::run(heart.clone()));
+    }
     tasks.spawn(heartbeat::run(heart));
     tasks.spawn(sweep::run(loaded.flows));
     tasks.spawn(legacy::run(loaded.legacy, programmed.clone()));

@@ -29,6 +29,7 @@ pub mod control;
 pub mod datapath;
 pub mod health;
 pub mod heartbeat;
+pub mod kernel_vips;
 pub mod legacy;
 pub mod liveness;
 pub mod neighbor;

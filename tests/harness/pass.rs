@@ -1,5 +1,5 @@
 //! XDP programs of a few instructions: one passes all, for far ends of veths;
-//! one measures the floor.
+//! one measures the floor; others send what they write.
 #![expect(
     unsafe_code,
     reason = "bpf(2) has no safe wrapper that loads single instructions"
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
@@ -98,6 +98,76 @@ impl Floor {
 }
 
 const XDP_TX: u32 = 3;
+
+/// A program that writes frames and sends them back by the interface it runs for.
+#[derive(Debug)]
+pub struct Sender(OwnedFd);
+
+impl Sender {
+    /// Loads its instructions.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn load(code: &[[u8; 8]]) -> io::Result<Self> {
+        load(code).map(Self)
+    }
+
+    /// Runs it so many times, each on a frame of that length on its way out of an interface of the calling
+    /// thread's namespace. The frame holds whatever was there before.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn run(&self, interface: u32, frame: &[u8], repeat: u32) -> io::Result<()> {
+        let size = u32::try_from(frame.len()).map_err(io::Error::other)?;
+        // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let context = [0, size, 0, interface, 0, 0];
+        let mut attr = LiveRun {
+            head: TestRun {
+                program: number(&self.0),
+                size_in: size,
+                data_in: frame.as_ptr() as u64,
+                repeat,
+                ..TestRun::new_zeroed()
+            },
+            context_size: size_of_val(&context) as u32,
+            context: context.as_ptr() as u64,
+            flags: LIVE_FRAMES,
+            ..LiveRun::new_zeroed()
+        };
+        let octets = attr.as_mut_bytes();
+        // SAFETY: `attr` is readable and writable for its length; the frame and the context outlive the call.
+        let done = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                BPF_PROG_TEST_RUN,
+                octets.as_mut_ptr(),
+                octets.len(),
+            )
+        };
+        if done < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+}
+
+/// `BPF_F_TEST_XDP_LIVE_FRAMES`; Linux 5.18.
+const LIVE_FRAMES: u32 = 1 << 1;
+
+/// `union bpf_attr` for `BPF_PROG_TEST_RUN`, as far as live frames need it.
+#[derive(IntoBytes, FromBytes)]
+#[repr(C)]
+struct LiveRun {
+    head: TestRun,
+    context_size: u32,
+    context_size_out: u32,
+    context: u64,
+    context_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch: u32,
+    zero: u32,
+}
 
 /// Head of `union bpf_attr` for `BPF_PROG_TEST_RUN`.
 #[derive(IntoBytes, FromBytes)]

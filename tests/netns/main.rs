@@ -9,6 +9,7 @@ mod bystander;
 mod chain;
 mod echo;
 mod fixture;
+mod flood;
 mod laboratory;
 mod liveness;
 mod locate;

@@ -113,7 +113,10 @@ fn translate(topology: &Topology, node: &Node) -> Result<()> {
 struct Left {
     flows: [usize; 2],
     packets: u64,
-    flags: u32,
+    /// Bits of `config_flags`.
+    progress: u32,
+    /// The kernel is said to serve the VIPs.
+    is_known: bool,
 }
 
 impl Left {
@@ -137,7 +140,8 @@ impl Left {
                     count::<{ size_of::<FlowKey6>() }>(pinned(map::LEGACY6)?)?,
                 ],
                 packets: outcomes.get(&legacy, 0)?.iter().sum(),
-                flags: config.flags & config_flags::PROGRESS,
+                progress: config.flags & config_flags::PROGRESS,
+                is_known: config.flags & config_flags::KERNEL_KNOWS_VIPS != 0,
             })
         })
     }
@@ -225,7 +229,7 @@ fn connections_that_the_kernel_serves_outlive_the_start_of_the_agent() {
     let associations = client.ask(associations).all().unwrap();
     for (node, before) in topology.nodes.iter().zip(&held) {
         let after = Left::on(node).unwrap();
-        assert_eq!(after.flags, config_flags::LEGACY, "{after:?}");
+        assert_eq!(after.progress, config_flags::LEGACY, "{after:?}");
         let more = after.packets - before.packets;
         assert!(
             more >= (CONNECTIONS + ASSOCIATIONS) as u64,
@@ -262,12 +266,41 @@ fn connections_that_the_kernel_serves_outlive_the_start_of_the_agent() {
     for node in &topology.nodes {
         wait::until("nothing to be left to the kernel", END, || {
             let left = Left::on(node)?;
-            ensure!(left.flows == [0, 0] && left.flags == 0, "{left:?}");
+            ensure!(left.flows == [0, 0] && left.progress == 0, "{left:?}");
             Ok(())
         })
         .unwrap();
     }
     client.verify(fresh).all().unwrap();
+}
+
+#[test]
+fn a_kube_proxy_that_comes_later_is_found_and_nothing_is_taken_over() {
+    if !machine::can_test() {
+        return;
+    }
+    let shape = Shape { nodes: 1, pods: 1 };
+    let cluster = Cluster::prepare(&netns::next_lab(), shape, vec![service()]).unwrap();
+    let node = &cluster.topology.nodes[0];
+    let (source, dir) = (cluster.directory.path(), cluster.topology.dir());
+    let arguments = ["--kernel-vips", "auto"];
+    let mut agent = Agent::start_with(&binary().unwrap(), node, source, dir, &arguments).unwrap();
+    agent
+        .wait_for("the agent to be in sync", SETTLE, |status| status.in_sync)
+        .unwrap();
+    let left = Left::on(node).unwrap();
+    assert_eq!((left.progress, left.is_known), (0, false));
+
+    node.netns
+        .run(["nft", "add", "table", "ip", "kube-proxy"])
+        .unwrap();
+    let left = wait::until("kube-proxy to be found", END, || {
+        let left = Left::on(node)?;
+        ensure!(left.is_known, "{left:?}");
+        Ok(left)
+    })
+    .unwrap();
+    assert_eq!((left.progress, left.flows), (0, [0, 0]));
 }
 
 /// Starts the agent of a node and waits until it serves: the first is told that the kernel serves the VIPs,
@@ -283,7 +316,7 @@ fn start_agent(cluster: &Cluster, index: usize) -> Result<Agent> {
     })?;
     wait::until("the kernel's connections to be noted", SETTLE, || {
         let left = Left::on(node)?;
-        ensure!(left.flags == config_flags::LEGACY, "{left:?}");
+        ensure!(left.progress == config_flags::LEGACY, "{left:?}");
         Ok(())
     })?;
     Ok(agent)

@@ -21,19 +21,32 @@ pub struct Heart(Arc<Mutex<Element>>);
 
 struct Element {
     map: Array<MapData, Pod<Config>>,
-    /// What steps wrote, without the bits of `progress`; nothing before the first configuration ever.
+    /// What steps wrote, without the bits of `more`; nothing before the first configuration ever.
     value: Option<Config>,
-    /// Bits of [`config_flags::PROGRESS`], which go into every configuration.
-    progress: u32,
+    /// Flags that go into every configuration: those of [`config_flags::PROGRESS`], and what steps were not
+    /// told yet.
+    more: u32,
 }
 
 impl Element {
-    fn write(&mut self, config: Config, progress: u32) -> Result<(), MapError> {
-        let flags = config.flags | progress;
+    fn write(&mut self, config: Config) -> Result<(), MapError> {
+        let flags = config.flags | self.more;
         self.map.set(0, Pod(Config { flags, ..config }), 0)?;
         self.value = Some(config);
-        self.progress = progress;
         Ok(())
+    }
+
+    /// Puts other bits into what the map holds, if it holds anything.
+    fn change(&mut self, more: u32) -> Result<(), MapError> {
+        let before = std::mem::replace(&mut self.more, more);
+        let Some(config) = self.value else {
+            return Ok(());
+        };
+        let outcome = self.write(config);
+        if outcome.is_err() {
+            self.more = before;
+        }
+        outcome
     }
 }
 
@@ -44,14 +57,10 @@ impl Heart {
             name: map::CONFIG,
             source,
         })?;
-        let progress = config.flags & config_flags::PROGRESS;
+        let more = config.flags & config_flags::PROGRESS;
         let flags = config.flags & !config_flags::PROGRESS;
         let value = (config.heartbeat != 0).then_some(Config { flags, ..config });
-        Ok(Self(Arc::new(Mutex::new(Element {
-            map,
-            value,
-            progress,
-        }))))
+        Ok(Self(Arc::new(Mutex::new(Element { map, value, more }))))
     }
 
     /// What steps wrote.
@@ -60,14 +69,12 @@ impl Heart {
     }
 
     pub(super) fn set(&self, config: Config) -> Result<(), MapError> {
-        let mut element = self.lock();
-        let progress = element.progress;
-        element.write(config, progress)
+        self.lock().write(config)
     }
 
     /// The bits of [`config_flags::PROGRESS`] that are set.
     pub(super) fn progress(&self) -> u32 {
-        self.lock().progress
+        self.lock().more & config_flags::PROGRESS
     }
 
     /// Sets bits of [`config_flags::PROGRESS`] in the first configuration that will ever be written; does
@@ -75,20 +82,25 @@ impl Heart {
     pub(super) fn begin(&self, progress: u32) {
         let mut element = self.lock();
         if element.value.is_none() {
-            element.progress = progress;
+            element.more |= progress;
         }
     }
 
     /// Sets exactly these bits of [`config_flags::PROGRESS`].
     pub(super) fn set_progress(&self, progress: u32) -> Result<(), MapError> {
         let mut element = self.lock();
-        match element.value {
-            Some(config) => element.write(config, progress),
-            None => {
-                element.progress = progress;
-                Ok(())
-            }
-        }
+        let others = element.more & !config_flags::PROGRESS;
+        element.change(others | progress)
+    }
+
+    /// Tells the programs, from now on whatever steps say, that this kernel serves the VIPs too.
+    ///
+    /// # Errors
+    /// The configuration could not be written.
+    pub fn set_kernel_knows_vips(&self) -> Result<(), MapError> {
+        let mut element = self.lock();
+        let more = element.more | config_flags::KERNEL_KNOWS_VIPS;
+        element.change(more)
     }
 
     /// Tells the programs that the agent lives; `now` is `CLOCK_MONOTONIC` in nanoseconds. Before the
@@ -101,12 +113,10 @@ impl Heart {
         let Some(config) = element.value else {
             return Ok(());
         };
-        let progress = element.progress;
-        let config = Config {
+        element.write(Config {
             heartbeat: now,
             ..config
-        };
-        element.write(config, progress)
+        })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Element> {
