@@ -1,12 +1,14 @@
 //! BFD alone, between two of ours: farewells, and busy processors.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use harness::netns::Netns;
 use harness::wait;
 use lb_userspace::model::bfd::{BfdIntent, BfdReport};
@@ -125,8 +127,8 @@ impl Drop for BusyLoops {
     }
 }
 
-fn nothing_is_lost_on_a_busy_node(time: Duration) -> Result<()> {
-    let lab = Lab::new()?;
+/// Two ends at 50 ms × 3, both up.
+fn pair(lab: &Lab) -> Result<[End; 2]> {
     let ends = [
         End::start(&lab.tor, NODE_V4, bfd(50))?,
         End::start(&lab.node, TOR_V4, bfd(50))?,
@@ -137,10 +139,14 @@ fn nothing_is_lost_on_a_busy_node(time: Duration) -> Result<()> {
             report.is_up() && detection_time == Some(Duration::from_millis(150))
         })?;
     }
-    let _loops = BusyLoops::start()?;
+    Ok(ends)
+}
+
+/// Lets the time pass; an error if either end loses the other in it.
+fn hold(ends: &[End; 2], time: Duration) -> Result<()> {
     let start = Instant::now();
     wait::until("the time to pass", time + LIMIT, || {
-        for end in &ends {
+        for end in ends {
             let report = end.report.borrow().clone();
             if report.losses > 0 {
                 return Ok(Err(report));
@@ -150,6 +156,69 @@ fn nothing_is_lost_on_a_busy_node(time: Duration) -> Result<()> {
         Ok(Ok(()))
     })?
     .map_err(|report| anyhow::anyhow!("lost after {:?}: {report:?}", start.elapsed()))
+}
+
+fn nothing_is_lost_on_a_busy_node(time: Duration) -> Result<()> {
+    let lab = Lab::new()?;
+    let ends = pair(&lab)?;
+    let _loops = BusyLoops::start()?;
+    hold(&ends, time)
+}
+
+/// Somebody on the link who sends as fast as one thread can.
+struct Flood {
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<u64>>,
+}
+
+impl Flood {
+    fn start(netns: &Netns, target: IpAddr, ttl: u32, payload: [u8; 24]) -> Result<Self> {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&is_over);
+        let thread = netns.spawn(move || {
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+            socket.set_ttl(ttl).expect("a TTL");
+            let mut sent = 0;
+            while !over.load(Ordering::Relaxed) {
+                sent += u64::from(socket.send_to(&payload, (target, 3784)).is_ok());
+            }
+            sent
+        })?;
+        Ok(Self {
+            is_over,
+            thread: Some(thread),
+        })
+    }
+
+    fn end(mut self) -> u64 {
+        self.is_over.store(true, Ordering::Relaxed);
+        let thread = self.thread.take();
+        thread.and_then(|thread| thread.join().ok()).unwrap_or(0)
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_flood_of_garbage_from_the_link_breaks_nothing() -> Result<()> {
+    let lab = Lab::new()?;
+    let ends = pair(&lab)?;
+    // Well formed, from the peer's address, with all that can be known without having seen a packet.
+    let mut up = [0; 24];
+    up[..4].copy_from_slice(&[0x20, 0xc0, 3, 24]);
+    up[4..12].fill(0x5a);
+    for (ttl, payload) in [(64, up), (255, up)] {
+        let flood = Flood::start(&lab.tor, NODE_V4, ttl, payload)?;
+        let outcome = hold(&ends, Duration::from_secs(3));
+        let sent = flood.end();
+        outcome.with_context(|| format!("{sent} packets with TTL {ttl}"))?;
+        ensure!(sent > 1000, "{sent} packets are no flood");
+    }
+    Ok(())
 }
 
 #[test]
