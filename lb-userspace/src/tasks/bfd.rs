@@ -174,6 +174,10 @@ impl Driver {
             self.receive();
             let now = clock::now();
             self.speaker.handle_timeout(now);
+            if self.speaker.endpoints().count() < self.senders.len() {
+                // A farewell is over, and so are its sockets.
+                self.retry = Some(now);
+            }
             self.open_sockets(now);
             self.send();
             self.publish(now);
