@@ -32,6 +32,7 @@ use crate::proto::bgp::retention::Past;
 use crate::proto::bgp::session::{self, Event, Session};
 
 mod leg;
+pub mod listener;
 mod parameters;
 mod status;
 

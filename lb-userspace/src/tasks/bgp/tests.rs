@@ -22,7 +22,7 @@ use crate::proto::bgp::update;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-fn intent(peer: SocketAddr) -> SessionIntent {
+pub(super) fn intent(peer: SocketAddr) -> SessionIntent {
     SessionIntent {
         config: SessionConfig {
             my_asn: 65002,
