@@ -1,0 +1,87 @@
+//! What the router keeps of our routes when a session ends, and who connects.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use lb_userspace::model::intent::{RouteAttributes, SessionIntent};
+use lb_userspace::model::peer_options::RestartProfile;
+use lb_userspace::model::session_status::SessionState;
+use lb_userspace::tasks::bgp::Stop;
+
+use crate::lab::{EBGP, Lab, intent};
+
+const PREFIX: &str = "203.0.113.1/32";
+
+fn announcing(profile: Option<RestartProfile>) -> Result<SessionIntent> {
+    let mut intent = intent();
+    intent.config.options.restart_profile = profile;
+    intent
+        .routes
+        .insert(PREFIX.parse()?, RouteAttributes::default());
+    Ok(intent)
+}
+
+#[test]
+fn a_restart_keeps_the_routes_until_the_next_session_has_told_them_again() -> Result<()> {
+    let mut lab = Lab::new()?;
+    lab.start_bird(EBGP)?;
+    let intent = announcing(Some(RestartProfile::Graceful))?;
+    let speaker = lab.establish(intent.clone())?;
+    lab.await_route_count("master4", 1)?;
+    ensure!(speaker.status().peer_keeps_routes, "{:?}", speaker.status());
+
+    speaker.stop(Stop::RestartOrDrain("must not be sent".to_owned()));
+    lab.await_show("protocols all node", |text| {
+        text.contains("Neighbor graceful restart active")
+    })?;
+    ensure!(lab.route_count("master4")? == 1, "the route is gone");
+
+    // Some routes are missing yet: the router keeps what it has until it hears that these are all.
+    let mut partial = intent;
+    partial.routes.clear();
+    partial.is_partial = true;
+    let speaker = lab.establish(partial)?;
+    lab.await_show("protocols all node", |text| text.contains("Established"))?;
+    ensure!(lab.route_count("master4")? == 1, "dropped too early");
+    speaker.change(|intent| intent.is_partial = false);
+    lab.await_route_count("master4", 0)
+}
+
+#[test]
+fn a_drain_withdraws_gently_and_for_good_though_the_router_would_keep_routes() -> Result<()> {
+    let mut lab = Lab::new()?;
+    lab.start_bird(EBGP)?;
+    let mut intent = announcing(Some(RestartProfile::Brief))?;
+    intent.config.options.drain_wait = Some(Duration::from_secs(2));
+    let speaker = lab.establish(intent)?;
+    lab.await_route_count("master4", 1)?;
+    speaker.change(|intent| intent.is_draining = true);
+    lab.await_show(&format!("route all {PREFIX} protocol node"), |text| {
+        text.contains("(65535,0)")
+    })?;
+    lab.await_route_count("master4", 0)?;
+    let status = speaker.status();
+    ensure!(status.state == SessionState::Established, "{status:?}");
+    speaker.change(|intent| intent.is_draining = false);
+    lab.await_route_count("master4", 1)?;
+
+    speaker.stop(Stop::Drain("maintenance".to_owned()));
+    lab.await_route_count("master4", 0)?;
+    ensure!(lab.log()?.contains("maintenance"), "no last word");
+    Ok(())
+}
+
+#[test]
+fn a_router_that_keeps_nothing_is_drained_instead_of_restarted() -> Result<()> {
+    let mut lab = Lab::new()?;
+    lab.start_bird(&format!(
+        "{EBGP} graceful restart off; long lived graceful restart off;"
+    ))?;
+    let speaker = lab.establish(announcing(Some(RestartProfile::Graceful))?)?;
+    lab.await_route_count("master4", 1)?;
+    ensure!(!speaker.status().peer_keeps_routes);
+    speaker.stop(Stop::RestartOrDrain("goodbye".to_owned()));
+    lab.await_route_count("master4", 0)?;
+    ensure!(lab.log()?.contains("goodbye"), "no last word");
+    Ok(())
+}
