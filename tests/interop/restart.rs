@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use lb_userspace::model::intent::{RouteAttributes, SessionIntent};
 use lb_userspace::model::peer_options::RestartProfile;
 use lb_userspace::model::session_status::SessionState;
-use lb_userspace::tasks::bgp::Stop;
+use lb_userspace::proto::bgp::retention::Past;
+use lb_userspace::tasks::bgp::{Peer, Stop};
+use tokio::sync::watch;
 
 use crate::lab::{EBGP, Lab, intent};
 
@@ -40,11 +42,28 @@ fn a_restart_keeps_the_routes_until_the_next_session_has_told_them_again() -> Re
     let mut partial = intent;
     partial.routes.clear();
     partial.is_partial = true;
-    let speaker = lab.establish(partial)?;
-    lab.await_show("protocols all node", |text| text.contains("Established"))?;
+    let (sender, receiver) = watch::channel(partial);
+    let thread = lab.node.spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let past = Past {
+                restarted: true,
+                forwarding: true,
+            };
+            let peer = Peer::spawn_again("tor".to_owned(), receiver, past);
+            let mut status = peer.status.clone();
+            // The status ends with the session, and that with its intent.
+            while status.changed().await.is_ok() {}
+        });
+    })?;
+    let text = lab.await_show("protocols all node", |text| text.contains("Established"))?;
+    ensure!(text.contains("Restart recovery"), "R is not set: {text}");
     ensure!(lab.route_count("master4")? == 1, "dropped too early");
-    speaker.change(|intent| intent.is_partial = false);
-    lab.await_route_count("master4", 0)
+    sender.send_modify(|intent| intent.is_partial = false);
+    lab.await_route_count("master4", 0)?;
+    drop(sender);
+    thread.join().map_err(|_| anyhow!("the speaker panicked"))
 }
 
 #[test]

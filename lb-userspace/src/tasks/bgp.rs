@@ -18,7 +18,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, info, warn};
 
 use self::leg::{Leg, timer};
-use self::parameters::{dial_key, dial_options, peer_address, session_config, session_routes};
+use self::parameters::{
+    dial_options, needs_new_session, peer_address, session_config, session_routes,
+};
 use self::status::{explain, session_state};
 use crate::model::intent::{SessionConfig, SessionIntent};
 use crate::model::session_status::SessionStatus;
@@ -312,7 +314,7 @@ impl Driver {
         if leg.session.state() == State::Idle {
             return;
         }
-        match collision::resolve(&self.main.session, &leg.session) {
+        match collision::resolve(&self.main.session, &leg.session, clock()) {
             None => self.newcomer = Some(leg),
             Some(Outcome::KeepPresent) => {
                 leg.session.handle_stop(session::Stop::Collision, clock());
@@ -342,9 +344,7 @@ impl Driver {
 
     async fn follow_intent(&mut self) {
         let config = self.intent.borrow_and_update().config.clone();
-        let parameters = session_config(&config);
-        let before = session_config(&self.config);
-        if before.needs_new_open(&parameters) || dial_key(&self.config) != dial_key(&config) {
+        if needs_new_session(&self.config, &config) {
             let is_same_peer = peer_address(&self.config) == peer_address(&config);
             info!(
                 peer = self.peer(),
@@ -367,7 +367,7 @@ impl Driver {
             self.publish
                 .send_modify(|status| status.address = config.peer_address);
         } else {
-            self.main.session.handle_config(parameters);
+            self.main.session.handle_config(session_config(&config));
         }
         self.config = config;
         self.set_routes();
