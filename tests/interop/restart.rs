@@ -1,8 +1,11 @@
 //! What the router keeps of our routes when a session ends, and who connects.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use harness::netns::Netns;
+use harness::wait;
 use lb_userspace::model::intent::{RouteAttributes, SessionIntent};
 use lb_userspace::model::peer_options::RestartProfile;
 use lb_userspace::model::session_status::SessionState;
@@ -10,7 +13,7 @@ use lb_userspace::proto::bgp::retention::Past;
 use lb_userspace::tasks::bgp::{Peer, Stop};
 use tokio::sync::watch;
 
-use crate::lab::{EBGP, Lab, intent};
+use crate::lab::{EBGP, LIMIT, Lab, intent};
 
 const PREFIX: &str = "203.0.113.1/32";
 
@@ -102,5 +105,46 @@ fn a_router_that_keeps_nothing_is_drained_instead_of_restarted() -> Result<()> {
     speaker.stop(Stop::RestartOrDrain("goodbye".to_owned()));
     lab.await_route_count("master4", 0)?;
     ensure!(lab.log()?.contains("goodbye"), "no last word");
+    Ok(())
+}
+
+/// The address that a namespace's end of the link made for itself.
+fn link_local(netns: &Netns) -> Result<IpAddr> {
+    wait::until("a link-local address", LIMIT, || {
+        let text = netns.run(["ip", "-br", "-6", "addr", "show", "dev", "uplink"])?;
+        let words = text.split(|c: char| c.is_whitespace() || c == '/');
+        let mut addresses = words.filter(|word| word.starts_with("fe80:"));
+        Ok(addresses.next().context(text.clone())?.parse()?)
+    })
+}
+
+#[test]
+fn an_unnumbered_session_finds_its_router_and_gives_link_local_next_hops() -> Result<()> {
+    let mut lab = Lab::new()?;
+    let (tor, node) = (link_local(&lab.tor)?, link_local(&lab.node)?);
+    lab.start_bird_at(
+        tor,
+        node,
+        "local as 65001; neighbor NODE as 65002; interface \"uplink\"; direct; \
+         ipv4 { import all; export none; extended next hop on; }; \
+         ipv6 { import all; export none; }; } \
+         protocol radv { interface \"uplink\" { min ra interval 3; max ra interval 4; };",
+    )?;
+    let mut intent = announcing(None)?;
+    intent
+        .routes
+        .insert("2001:db8:1::1/128".parse()?, RouteAttributes::default());
+    intent.config.peer_address = "::".parse()?;
+    intent.config.options.interface = Some("uplink".to_owned());
+    intent.config.next_hops.clear();
+    let speaker = lab.establish(intent)?;
+    lab.await_route_count("master4", 1)?;
+    lab.await_route_count("master6", 1)?;
+    for table in ["master4", "master6"] {
+        let text = lab.show(&format!("route all table {table} protocol node"))?;
+        ensure!(text.contains(&node.to_string()), "{text}");
+    }
+    let status = speaker.status();
+    ensure!(status.not_announced.is_empty(), "{status:?}");
     Ok(())
 }

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, info, warn};
 
+use self::discovery::Discovery;
 use self::leg::{Leg, timer};
 use self::parameters::{
     dial_options, needs_new_session, peer_address, session_config, session_routes,
@@ -33,6 +34,7 @@ use crate::proto::bgp::reason::Reason;
 use crate::proto::bgp::retention::Past;
 use crate::proto::bgp::session::{self, Event, Session};
 
+mod discovery;
 mod leg;
 pub mod listener;
 mod parameters;
@@ -120,6 +122,8 @@ struct Driver {
     /// Of the routes in the status.
     generation: u64,
     config: SessionConfig,
+    /// Of an unnumbered session.
+    discovery: Option<Discovery>,
     main: Leg,
     /// A connection that the peer made while there is another one.
     newcomer: Option<Leg>,
@@ -159,6 +163,7 @@ impl Driver {
             accepted,
             publish,
             generation: 0,
+            discovery: discovery(&config),
             config,
             main: Leg::new(session, None),
             newcomer: None,
@@ -239,7 +244,12 @@ impl Driver {
 
     fn handle_event(&mut self, event: Event) {
         match event {
-            Event::Dial => self.main.dial(dial_options(&self.config)),
+            Event::Dial => {
+                let options = dial_options(&self.config);
+                let found = self.discovery.as_ref();
+                let found = found.map(|discovery| discovery.peer(options.peer.port()));
+                self.main.dial(options, found);
+            }
             Event::Close { graceful: false } => self.main.close(),
             Event::Close { graceful: true } => {
                 if let Some(farewell) = self.main.take_farewell() {
@@ -257,6 +267,13 @@ impl Driver {
             Event::Failed(Reason::Disconnected(State::Connect)) => {}
             Event::Failed(Reason::ConnectTimeout) => {
                 let peer = peer_address(&self.config);
+                if let Some(interface) = &self.config.options.interface {
+                    self.fail(format!(
+                        "no router on {interface} sends advertisements and takes connections: does it peer by \
+                         interface there?"
+                    ));
+                    return;
+                }
                 let key = if self.config.password.is_some() {
                     ", with the same password"
                 } else {
@@ -369,6 +386,9 @@ impl Driver {
         } else {
             self.main.session.handle_config(session_config(&config));
         }
+        if self.config.options.interface != config.options.interface {
+            self.discovery = discovery(&config);
+        }
         self.config = config;
         self.set_routes();
     }
@@ -455,6 +475,10 @@ async fn newcomer(leg: Option<&mut Leg>, buffer: &mut [u8]) -> leg::Wake {
         Some(leg) => leg.wake(buffer).await,
         None => pending().await,
     }
+}
+
+fn discovery(config: &SessionConfig) -> Option<Discovery> {
+    config.options.interface.clone().map(Discovery::start)
 }
 
 fn new_session(config: &SessionConfig, past: Past) -> Session {

@@ -118,7 +118,8 @@ pub(super) fn needs_new_session(before: &SessionConfig, after: &SessionConfig) -
         options.socket.user_timeout = None;
         options
     };
-    session_config(before).needs_new_open(&session_config(after))
+    before.options.interface != after.options.interface
+        || session_config(before).needs_new_open(&session_config(after))
         || connection(before) != connection(after)
 }
 

@@ -244,6 +244,7 @@ fn only_identity_families_keys_and_addresses_cost_the_session() {
                 listen_port: _,
                 ttl_security: _,
                 role: _,
+                interface: _,
                 device: _,
                 bfd_profile: _,
                 drain_wait: _,
@@ -305,6 +306,7 @@ fn only_identity_families_keys_and_addresses_cost_the_session() {
         free.iter()
             .all(|(name, edit)| !costs(*edit) || panic!("{name} costs"))
     );
+    assert!(costs(|c| c.options.interface = Some("uplink".to_owned())));
     assert!(costs(|c| c.options.device = Some("vrf-red".to_owned())));
 }
 
