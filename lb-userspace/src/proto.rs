@@ -10,4 +10,5 @@ pub mod bfd;
 pub mod bgp;
 pub mod liveness;
 pub mod peer;
+pub mod router_advertisement;
 pub mod timers;

@@ -11,6 +11,7 @@ use harness::peer::bird::Bird;
 use harness::wait;
 use lb_userspace::model::cluster::{Community, Family, PeerAsn};
 use lb_userspace::model::intent::{RouteAttributes, SessionConfig, SessionIntent};
+use lb_userspace::model::peer_options::PeerOptions;
 use lb_userspace::model::session_status::{SessionState, SessionStatus};
 use lb_userspace::tasks::bgp::{Peer, Stop};
 use tempfile::TempDir;
@@ -246,16 +247,20 @@ pub(crate) fn intent() -> SessionIntent {
             multihop: false,
             families: BTreeSet::from([Family::V4, Family::V6]),
             next_hops: BTreeMap::from([(Family::V4, NODE_V4), (Family::V6, NODE_V6)]),
+            host_name: "node".to_owned(),
+            options: PeerOptions::default(),
         },
         routes: BTreeMap::new(),
         bfd: None,
+        is_partial: false,
+        is_draining: false,
     }
 }
 
 /// Attributes with these communities.
 pub(crate) fn with_communities(communities: &[Community]) -> RouteAttributes {
     RouteAttributes {
-        local_pref: None,
         communities: communities.iter().copied().collect(),
+        ..RouteAttributes::default()
     }
 }

@@ -16,5 +16,6 @@ mod authentication;
 mod bfd;
 mod lab;
 mod liveness;
+mod restart;
 mod routes;
 mod transport;

@@ -1,7 +1,7 @@
 //! What `torline status` looks like.
 
 use super::*;
-use crate::model::status::{AttachStatus, BackendStatus, PeerStatus, SlotUse};
+use crate::model::status::{AttachStatus, BackendStatus, SlotUse};
 
 fn backend(address: &str, node: &str, slots: u32, state: &str) -> BackendStatus {
     BackendStatus {

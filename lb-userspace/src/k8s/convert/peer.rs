@@ -1,13 +1,15 @@
 //! BGPPeers.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use super::{Problems, annotation, duration, selector};
+use super::annotation::ours;
+use super::{Problems, duration, selector};
 use crate::k8s::api::{BgpPeerSpec, Resource};
 use crate::k8s::object::{Kind, SYSTEM_NAMESPACE};
 use crate::model::cluster::{BgpPeer, Labels, PeerAsn};
 use crate::model::name::ObjectName;
+use crate::model::peer_options::{Connect, PeerOptions, PeerRole, RestartProfile};
 
 /// A BGPPeer whose password and BFDProfile are not looked up yet.
 #[derive(Clone, PartialEq, Debug)]
@@ -31,8 +33,12 @@ pub(super) fn convert(
         problems.refuse("spec.myASN", "missing local ASN: write our AS number");
     }
     let peer_asn = peer_asn(spec, problems);
+    let local_asn = spec.local_asn;
+    if local_asn == Some(0) {
+        problems.refuse("spec.localASN", "write the AS number to show to this peer");
+    }
     let internal = match peer_asn {
-        PeerAsn::Number(asn) => asn == spec.my_asn,
+        PeerAsn::Number(asn) => asn == local_asn.unwrap_or(spec.my_asn),
         PeerAsn::Internal => true,
         PeerAsn::External => false,
     };
@@ -43,7 +49,6 @@ pub(super) fn convert(
         );
     }
     let (hold_time, keepalive_time) = timers(spec, problems);
-    refuse_unsupported(spec, problems);
     let password_secret = password_secret(peer, problems);
     let peer = BgpPeer {
         my_asn: spec.my_asn,
@@ -66,6 +71,8 @@ pub(super) fn convert(
         dual_stack: spec.dual_stack_address_family,
         bfd: None,
         awaits_bfd: awaits_bfd(spec, annotations, problems),
+        local_asn,
+        options: options(spec, internal, annotations, problems),
     };
     OpenPeer {
         peer,
@@ -100,12 +107,11 @@ fn peer_address(spec: &BgpPeerSpec, problems: &mut Problems) -> IpAddr {
             );
             return NONE;
         }
-        ("", _) => {
-            problems.refuse(
-                "spec.interface",
-                "unnumbered sessions are not there yet: write peerAddress",
-            );
-            return NONE;
+        ("", interface) => {
+            if !is_device(interface) {
+                problems.refuse("spec.interface", WANT_DEVICE);
+            }
+            return IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         }
         (_, "") => {}
         _ => problems.refuse(
@@ -242,7 +248,7 @@ fn password_secret(peer: &Resource<BgpPeerSpec>, problems: &mut Problems) -> Opt
 }
 
 fn awaits_bfd(spec: &BgpPeerSpec, annotations: &Labels, problems: &mut Problems) -> bool {
-    let awaits = annotation::ours(Kind::BgpPeer, "bfd-strict", annotations) == Some("true");
+    let awaits = ours(Kind::BgpPeer, "bfd-strict", annotations) == Some("true");
     if awaits && spec.bfd_profile.is_empty() {
         problems.note(
             "spec.bfdProfile",
@@ -252,18 +258,58 @@ fn awaits_bfd(spec: &BgpPeerSpec, annotations: &Labels, problems: &mut Problems)
     awaits
 }
 
-/// What would change where the session runs or who we are is refused; the rest is noted.
-fn refuse_unsupported(spec: &BgpPeerSpec, problems: &mut Problems) {
-    if !spec.vrf.is_empty() {
-        problems.refuse("spec.vrf", "sessions in a VRF are not there yet");
-    }
-    if spec.local_asn.is_some() {
-        problems.refuse("spec.localASN", "localASN is not there yet: set myASN");
-    }
-    if spec.enable_graceful_restart {
+const WANT_DEVICE: &str = "want the name of a network device: at most 15 characters, no slash";
+
+fn is_device(name: &str) -> bool {
+    name.len() <= 15 && !name.contains(['/', ' '])
+}
+
+fn options(
+    spec: &BgpPeerSpec,
+    internal: bool,
+    annotations: &Labels,
+    problems: &mut Problems,
+) -> PeerOptions {
+    let annotation = |name| ours(Kind::BgpPeer, name, annotations);
+    let number = |name| annotation(name).and_then(|text| text.parse::<u16>().ok());
+    let restart_profile = match annotation("restart-profile") {
+        Some(word) => RestartProfile::from_word(word),
+        None => (spec.enable_graceful_restart).then_some(RestartProfile::Graceful),
+    };
+    if restart_profile == Some(RestartProfile::Graceful) && spec.bfd_profile.is_empty() {
         problems.note(
             "spec.enableGracefulRestart",
-            "graceful restart is not there yet: a restart withdraws the routes",
+            "without bfdProfile the router goes on sending to a node that died for up to 120s: set one, or \
+             the annotation torline.io/restart-profile to brief or last-resort",
         );
+    }
+    if !is_device(&spec.vrf) {
+        problems.refuse("spec.vrf", WANT_DEVICE);
+    }
+    let ttl_security = annotation("ttl-security").and_then(|text| text.parse().ok());
+    if ttl_security.is_some() && spec.ebgp_multi_hop {
+        problems.note(
+            "metadata.annotations[torline.io/ttl-security]",
+            "counts, and spec.ebgpMultiHop does not: it says how many hops there may be",
+        );
+    }
+    let role = annotation("role").and_then(PeerRole::from_word);
+    if role.is_some() && internal {
+        problems.note(
+            "metadata.annotations[torline.io/role]",
+            "has no effect on a session within one AS",
+        );
+    }
+    PeerOptions {
+        restart_profile,
+        connect: annotation("connect")
+            .and_then(Connect::from_word)
+            .unwrap_or_default(),
+        listen_port: number("listen-port"),
+        ttl_security,
+        role,
+        interface: (!spec.interface.is_empty()).then(|| spec.interface.clone()),
+        device: (!spec.vrf.is_empty()).then(|| spec.vrf.clone()),
+        drain_wait: number("drain-wait").map(|seconds| Duration::from_secs(seconds.into())),
     }
 }

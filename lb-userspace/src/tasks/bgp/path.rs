@@ -33,7 +33,8 @@ impl Driver {
         let report = self.path.report.borrow_and_update().clone();
         if report.losses > self.path.losses {
             self.path.losses = report.losses;
-            self.session.handle_bfd_down(clock());
+            self.newcomer = None;
+            self.main.session.handle_bfd_down(clock());
         }
         self.publish
             .send_modify(|status| status.bfd = report.status);
