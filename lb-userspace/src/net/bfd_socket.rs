@@ -67,6 +67,8 @@ pub struct Path {
     pub from: IpAddr,
     /// Its destination.
     pub to: IpAddr,
+    /// Index of the interface that it came in at.
+    pub interface: u32,
     /// TTL or hop limit that it came with.
     pub ttl: u8,
 }
@@ -146,17 +148,25 @@ fn receive(
                 ttl = u8::try_from(value).ok();
             }
             ControlMessageOwned::Ipv4PacketInfo(info) => {
-                to = Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
+                let addr = Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes());
+                let interface = u32::try_from(info.ipi_ifindex).unwrap_or(0);
+                to = Some((addr.into(), interface));
             }
             ControlMessageOwned::Ipv6PacketInfo(info) => {
-                to = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+                let addr = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+                to = Some((addr.into(), info.ipi6_ifindex));
             }
             _ => {}
         }
     }
     let from = message.address.as_ref().and_then(address);
     let path = from.zip(to).zip(ttl);
-    let path = path.map(|((from, to), ttl)| Path { from, to, ttl });
+    let path = path.map(|((from, (to, interface)), ttl)| Path {
+        from,
+        to,
+        interface,
+        ttl,
+    });
     Ok((path, message.bytes))
 }
 
@@ -263,9 +273,11 @@ mod tests {
                 .unwrap();
             let mut received = Vec::new();
             receiver.try_receive(|path, payload| received.push((path, payload.to_vec())));
+            let loopback = nix::net::if_::if_nametoindex("lo").unwrap();
             let path = Path {
                 from: home,
                 to: home,
+                interface: loopback,
                 ttl: 255,
             };
             assert_eq!(received, [(path, b"hello".to_vec())]);

@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
@@ -27,7 +27,7 @@ use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
 use crate::model::bfd::{BfdIntent, BfdReach, BfdReport, BfdState, BfdStatus};
-use crate::net::bfd_socket::{self, OpenError, Path, ReceiveSocket, SendSocket};
+use crate::net::bfd_socket::{self, OpenError, ReceiveSocket, SendSocket};
 use crate::net::clock;
 use crate::net::realtime::{Precedence, take_precedence};
 use crate::proto::bfd::packet::State;
@@ -46,6 +46,8 @@ const REFRESH: Duration = Duration::from_secs(1);
 pub struct Request {
     /// The peer.
     pub peer: IpAddr,
+    /// Index of the interface that a link-local peer is behind; else 0.
+    pub interface: u32,
     /// Address to send from.
     pub source: Option<IpAddr>,
     /// What is to be done.
@@ -211,6 +213,7 @@ impl Driver {
     fn endpoint(&self, name: &str, request: &Request) -> Endpoint {
         let with = |hops| Endpoint {
             remote: request.peer,
+            interface: request.interface,
             local: request.source,
             hops,
         };
@@ -252,7 +255,11 @@ impl Driver {
             });
             self.senders.entry(*endpoint).or_insert_with(|| {
                 let number = (self.random.hash_one(endpoint) & 0xffff) as u16;
-                let peer = (endpoint.remote, endpoint.hops.port()).into();
+                let port = endpoint.hops.port();
+                let peer = match endpoint.remote {
+                    IpAddr::V4(addr) => SocketAddr::from((addr, port)),
+                    IpAddr::V6(addr) => SocketAddrV6::new(addr, port, 0, endpoint.interface).into(),
+                };
                 SendSocket::open(peer, endpoint.local, number).map_err(|error| complain(&error))
             });
         }
@@ -265,12 +272,13 @@ impl Driver {
         let now = clock::now();
         for ((_, hops), socket) in &self.receivers {
             let Ok(socket) = socket else { continue };
-            socket.try_receive(|Path { from, to, ttl }, payload| {
+            socket.try_receive(|path, payload| {
                 let arrival = Arrival {
-                    from,
-                    to,
+                    from: path.from,
+                    to: path.to,
+                    interface: path.interface,
                     hops: *hops,
-                    ttl,
+                    ttl: path.ttl,
                 };
                 self.speaker.handle_datagram(&arrival, payload, now);
             });

@@ -136,6 +136,7 @@ impl Sessions {
             }
             Some(bfd::Request {
                 peer: intent.config.peer_address,
+                interface: 0,
                 source: intent.config.source_address,
                 intent: intent.bfd.clone()?,
                 report: running.peer.bfd.clone(),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::RwLockReadGuard;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -17,7 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::end::End;
-use super::{CUT, bfd};
+use super::{CUT, among_others, bfd};
 use crate::lab::{LIMIT, Lab, NODE_V4, NODE_V6, TOR_V4, TOR_V6};
 
 const DAEMONS: &str = "/usr/lib/frr";
@@ -28,12 +29,14 @@ const USER: &str = "frr";
 struct Bfdd {
     peer: String,
     dir: TempDir,
+    _quiet: RwLockReadGuard<'static, ()>,
     _processes: [Process; 2],
 }
 
 impl Bfdd {
     /// Starts it with one session at 100 ms × 3.
     fn start(netns: &Netns, local: IpAddr, remote: IpAddr, reach: BfdReach) -> Result<Self> {
+        let quiet = among_others();
         let dir = tempfile::tempdir()?;
         // Its user must get at its files.
         fs::set_permissions(dir.path(), Permissions::from_mode(0o711))?;
@@ -64,6 +67,7 @@ impl Bfdd {
         Ok(Self {
             peer,
             dir,
+            _quiet: quiet,
             _processes: [bfdd, zebra],
         })
     }

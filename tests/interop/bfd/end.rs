@@ -13,9 +13,10 @@ use harness::netns::Netns;
 use harness::wait;
 use lb_userspace::model::bfd::{BfdIntent, BfdReport};
 use lb_userspace::tasks::bfd::{Bfd, Request};
+use nix::net::if_::if_nametoindex;
 use tokio::sync::watch;
 
-use super::bfd;
+use super::{alone, bfd};
 use crate::lab::{LIMIT, Lab, NODE_V4, NODE_V6, TOR_V4, TOR_V6};
 
 /// One end of a session, without BGP.
@@ -27,6 +28,16 @@ pub(super) struct End {
 
 impl End {
     pub(super) fn start(netns: &Netns, peer: IpAddr, intent: BfdIntent) -> Result<Self> {
+        Self::start_at(netns, peer, "", intent)
+    }
+
+    /// The same, with a peer behind this interface.
+    fn start_at(
+        netns: &Netns,
+        peer: IpAddr,
+        interface: &'static str,
+        intent: BfdIntent,
+    ) -> Result<Self> {
         let (sender, report) = watch::channel(BfdReport::default());
         let (intent, mut wanted) = watch::channel(intent);
         let thread = netns.spawn(move || {
@@ -37,6 +48,7 @@ impl End {
                 loop {
                     let request = Request {
                         peer,
+                        interface: if_nametoindex(interface).unwrap_or(0),
                         source: None,
                         intent: wanted.borrow_and_update().clone(),
                         report: sender.clone(),
@@ -102,6 +114,24 @@ fn a_farewell_is_no_loss_and_a_passive_end_answers() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn ends_with_link_local_addresses_come_up() -> Result<()> {
+    let lab = Lab::new()?;
+    let addresses = ["fe80::a", "fe80::b"];
+    for (netns, address) in [&lab.tor, &lab.node].into_iter().zip(addresses) {
+        netns.ip(&format!("addr add {address}/64 dev uplink nodad"))?;
+    }
+    let [tor, node] = addresses;
+    let ends = [
+        End::start_at(&lab.tor, node.parse()?, "uplink", bfd(50))?,
+        End::start_at(&lab.node, tor.parse()?, "uplink", bfd(50))?,
+    ];
+    for end in &ends {
+        end.await_report("both up", BfdReport::is_up)?;
+    }
+    Ok(())
+}
+
 /// Programs that want all the time there is, four for each processor.
 struct BusyLoops(Vec<std::process::Child>);
 
@@ -159,6 +189,7 @@ fn hold(ends: &[End; 2], time: Duration) -> Result<()> {
 }
 
 fn nothing_is_lost_on_a_busy_node(time: Duration) -> Result<()> {
+    let _alone = alone();
     let lab = Lab::new()?;
     let ends = pair(&lab)?;
     let _loops = BusyLoops::start()?;
@@ -205,6 +236,7 @@ impl Drop for Flood {
 
 #[test]
 fn a_flood_of_garbage_from_the_link_breaks_nothing() -> Result<()> {
+    let _alone = alone();
     let lab = Lab::new()?;
     let ends = pair(&lab)?;
     // Well formed, from the peer's address, with all that can be known without having seen a packet.

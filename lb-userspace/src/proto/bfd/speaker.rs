@@ -36,6 +36,8 @@ impl Hops {
 pub struct Endpoint {
     /// The peer.
     pub remote: IpAddr,
+    /// Index of the interface that the peer is behind, where its address does not say; else 0.
+    pub interface: u32,
     /// Our address, where one is configured.
     pub local: Option<IpAddr>,
     /// How far away the peer may be.
@@ -45,6 +47,7 @@ pub struct Endpoint {
 impl Endpoint {
     fn is_end_of(&self, arrival: &Arrival) -> bool {
         self.remote == arrival.from
+            && [0, arrival.interface].contains(&self.interface)
             && self.local.is_none_or(|local| local == arrival.to)
             && self.hops == arrival.hops
     }
@@ -57,6 +60,8 @@ pub struct Arrival {
     pub from: IpAddr,
     /// Its destination.
     pub to: IpAddr,
+    /// Index of the interface that it came in at.
+    pub interface: u32,
     /// By the port that it came to.
     pub hops: Hops,
     /// Its TTL or hop limit.

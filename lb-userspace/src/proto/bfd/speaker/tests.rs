@@ -16,6 +16,7 @@ fn addr(last: u8) -> IpAddr {
 fn endpoint(last: u8, hops: Hops) -> Endpoint {
     Endpoint {
         remote: addr(last),
+        interface: 0,
         local: None,
         hops,
     }
@@ -46,6 +47,7 @@ fn arrival(last: u8, hops: Hops, ttl: u8) -> Arrival {
     Arrival {
         from: addr(last),
         to: addr(100),
+        interface: 1,
         hops,
         ttl,
     }
@@ -175,6 +177,26 @@ fn sessions_with_one_peer_from_two_addresses_are_two() {
     let mut speaker = speaker(&ends, now);
     let from = Arrival {
         to: addr(101),
+        ..arrival(1, Hops::Single, 255)
+    };
+    speaker.handle_datagram(&from, &packet(State::Down, None).encode(), now);
+    assert_eq!(state(&speaker, ends[0]), Some(State::Down));
+    assert_eq!(state(&speaker, ends[1]), Some(State::Init));
+}
+
+#[test]
+fn one_link_local_address_on_two_links_is_two_peers() {
+    let now = Instant::now();
+    let remote: IpAddr = "fe80::1".parse().unwrap();
+    let ends = [1, 2].map(|interface| Endpoint {
+        remote,
+        interface,
+        ..endpoint(1, Hops::Single)
+    });
+    let mut speaker = speaker(&ends, now);
+    let from = Arrival {
+        from: remote,
+        interface: 2,
         ..arrival(1, Hops::Single, 255)
     };
     speaker.handle_datagram(&from, &packet(State::Down, None).encode(), now);
