@@ -234,6 +234,33 @@ impl Topology {
         Ok(())
     }
 
+    /// Has the nodes reach each other through the router alone, as if each had a segment of its own.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn part_nodes(&self) -> Result<()> {
+        let [tor4, tor6] = TOR;
+        for Node {
+            addresses: [addr4, addr6],
+            netns,
+            ..
+        } in &self.nodes
+        {
+            // In this order, since routes to pods go with the IPv4 address that they name.
+            netns.ip(&format!(
+                "addr add {addr4}/32 dev eth0
+                 addr del {addr4}/24 dev eth0
+                 addr del {addr6}/64 dev eth0
+                 addr add {addr6}/128 dev eth0 nodad
+                 route add {tor4} dev eth0
+                 route add {tor6} dev eth0
+                 route replace default via {tor4}
+                 route replace default via {tor6}"
+            ))?;
+        }
+        Ok(())
+    }
+
     /// Drops all frames between a node and its switch port, both ways; every interface stays up.
     ///
     /// # Errors

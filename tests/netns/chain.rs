@@ -7,13 +7,13 @@ use anyhow::ensure;
 use harness::cluster::SETTLE;
 use harness::source::{Condition, Service};
 use harness::tables::Tables;
-use harness::topology::Pod;
+use harness::topology::{Pod, Topology};
 use harness::traffic::client::Connection;
 use harness::traffic::echo::EchoServer;
 use harness::wait;
 use lb_common::outcome::Outcome;
 
-use crate::fixture::{DUAL, Running, TARGETS, running_on, web};
+use crate::fixture::{DUAL, Running, TARGETS, running_after, running_on, web};
 
 /// Ten mebibytes.
 const BULK: usize = 10 << 20;
@@ -22,12 +22,27 @@ const OPEN: usize = 100;
 
 #[test]
 fn connections_on_a_segment_go_on_when_their_slots_name_other_nodes() {
-    connections_go_on(forwarded("l2"));
+    let Some(lab) = connections_go_on(running_on(3, forwarded("l2"), &DUAL)) else {
+        return;
+    };
+    assert_eq!(lab.counted(Outcome::Tunnelled), 0);
 }
 
 #[test]
 fn connections_through_tunnels_go_on_when_their_slots_name_other_nodes() {
-    connections_go_on(forwarded("geneve"));
+    let Some(lab) = connections_go_on(running_on(3, forwarded("geneve"), &DUAL)) else {
+        return;
+    };
+    assert!(lab.counted(Outcome::Tunnelled) > 0);
+}
+
+#[test]
+fn connections_to_nodes_beyond_a_router_go_through_tunnels_and_go_on() {
+    let parted = |topology: &Topology| topology.part_nodes().unwrap();
+    let Some(lab) = connections_go_on(running_after(3, web(DUAL), &DUAL, parted)) else {
+        return;
+    };
+    assert!(lab.counted(Outcome::Tunnelled) > 0);
 }
 
 #[test]
@@ -45,10 +60,8 @@ fn a_service_that_is_to_take_tunnels_takes_them_and_carries_ten_mebibytes() {
     assert!(lab.counted(Outcome::Tunnelled) > 0);
 }
 
-fn connections_go_on(services: Vec<Service>) {
-    let Some(mut lab) = running_on(3, services, &DUAL) else {
-        return;
-    };
+fn connections_go_on(lab: Option<Running>) -> Option<Running> {
+    let mut lab = lab?;
     let open = |lab: &Running, vip| {
         let target = SocketAddr::new(vip, 80);
         lab.client().open(target, OPEN).all().unwrap()
@@ -67,6 +80,7 @@ fn connections_go_on(services: Vec<Service>) {
             "{vip}: {moved} moved, and no chain led to them"
         );
     }
+    Some(lab)
 }
 
 /// A Service of both families whose packets take this way.

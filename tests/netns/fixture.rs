@@ -8,7 +8,7 @@ use harness::cluster::{Cluster, SETTLE};
 use harness::machine;
 use harness::netns;
 use harness::source::{Port, Service};
-use harness::topology::{CLIENT, Pod, Shape};
+use harness::topology::{CLIENT, Pod, Shape, Topology};
 use harness::traffic::Greeting;
 use harness::traffic::client::{Client, per_pod};
 use harness::traffic::echo::EchoServer;
@@ -90,11 +90,25 @@ pub(crate) fn running_on(
     services: Vec<Service>,
     announced: &[IpAddr],
 ) -> Option<Running> {
+    running_after(nodes, services, announced, |_| {})
+}
+
+/// [`running_on`] with a change of the network before the first agent runs.
+pub(crate) fn running_after(
+    nodes: u8,
+    services: Vec<Service>,
+    announced: &[IpAddr],
+    change: impl FnOnce(&Topology),
+) -> Option<Running> {
     if !machine::can_test() {
         return None;
     }
     let lab = netns::next_lab();
-    let mut cluster = Cluster::start(&lab, Shape { nodes, pods: 2 }, services).unwrap();
+    let mut cluster = Cluster::prepare(&lab, Shape { nodes, pods: 2 }, services).unwrap();
+    change(&cluster.topology);
+    for _ in 0..nodes {
+        cluster.start_agent().unwrap();
+    }
     let pods = cluster.topology.pods();
     let serve = |pod: &Pod| EchoServer::start(&pod.netns, &pod.name, &TARGETS);
     let servers = pods.map(serve).collect::<Result<_, _>>().unwrap();
