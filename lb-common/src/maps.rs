@@ -142,6 +142,10 @@ pub struct Frontend {
 pub mod frontend_flags {
     /// `sessionAffinity: ClientIP`: the source port takes no part in the hash.
     pub const CLIENT_AFFINITY: u32 = 1 << 0;
+    /// Packets get to other nodes through tunnels, on this segment too.
+    pub const TUNNEL: u32 = 1 << 1;
+    /// Packets get to nodes on this segment only. Tunnels lead to former owners all the same.
+    pub const SEGMENT: u32 = 1 << 2;
 }
 
 /// Four backend numbers, newest owner first: bits 0–15 hold `c0`, bits 48–63 `c3`; 0 means none.

@@ -10,10 +10,13 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use lb_common::probe;
+use lb_common::wire::geneve;
 use serde::de::DeserializeOwned;
 
 use crate::daemon::{KernelVips, Settings, Source, UnservedPorts};
 use crate::datapath::attach::{AttachChoice, TcOrder};
+use crate::model::cluster::Forwarding;
 use crate::net::unix_http;
 use crate::telemetry::{self, Format};
 
@@ -91,6 +94,14 @@ struct Run {
     /// or a TCP reset or ICMP port unreachable.
     #[arg(long, value_name = "WHAT", default_value = "reject", value_parser = unserved_ports_parser())]
     unserved_ports: UnservedPorts,
+    /// How packets get to the nodes of pods, where a Service does not say it: `l2` keeps to nodes on this
+    /// segment, `geneve` takes tunnels to all of them, `auto` takes tunnels to those beyond it.
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = forwarding_parser())]
+    forwarding: ForwardingChoice,
+    /// UDP port of the tunnels between nodes, the same on all of them; another than that of any other
+    /// GENEVE on this node, such as OVN's or Cilium's.
+    #[arg(long, value_name = "N", default_value_t = geneve::PORT, value_parser = parse_geneve_port)]
+    geneve_port: u16,
     /// Elements of the slot array, 8 bytes each; every frontend takes at least 100 per backend.
     #[arg(long, value_name = "N", default_value_t = Settings::DEFAULT_SLOTS,
           value_parser = clap::value_parser!(u32).range(1024..=1 << 28))]
@@ -172,6 +183,8 @@ fn run(arguments: Run) -> anyhow::Result<()> {
         attach: arguments.attach,
         kernel_vips: arguments.kernel_vips,
         unserved_ports: arguments.unserved_ports,
+        forwarding: arguments.forwarding.0,
+        geneve_port: arguments.geneve_port,
         slots: arguments.slots,
         pin: Some(arguments.pin).filter(|path| path.as_os_str() != "none"),
         tc_order: arguments.tc_order,
@@ -239,6 +252,31 @@ fn unserved_ports_parser() -> impl TypedValueParser<Value = UnservedPorts> {
     })
 }
 
+/// What `--forwarding` says; `None` is `auto`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct ForwardingChoice(Option<Forwarding>);
+
+fn forwarding_parser() -> impl TypedValueParser<Value = ForwardingChoice> {
+    PossibleValuesParser::new(["auto", "l2", "geneve"]).map(|text| {
+        ForwardingChoice(match text.as_str() {
+            "l2" => Some(Forwarding::L2),
+            "geneve" => Some(Forwarding::Geneve),
+            _ => None,
+        })
+    })
+}
+
+fn parse_geneve_port(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("want a port from 1 to 65535".to_owned()),
+        Ok(probe::PORT) => Err(format!(
+            "{} is the port of the probes between nodes",
+            probe::PORT
+        )),
+        Ok(port) => Ok(port),
+    }
+}
+
 fn order_parser() -> impl TypedValueParser<Value = TcOrder> {
     PossibleValuesParser::new(["first", "last"]).map(|text| match text.as_str() {
         "first" => TcOrder::First,
@@ -282,6 +320,8 @@ mod tests {
         assert_eq!(run.health_port, 17472);
         assert_eq!(run.pin, PathBuf::from(DEFAULT_PIN));
         assert_eq!(run.tc_order, TcOrder::Last);
+        assert_eq!(run.forwarding, ForwardingChoice(None));
+        assert_eq!(run.geneve_port, geneve::PORT);
         assert!(!run.dry_run);
         assert!(parse("run --node a --interface eth0").is_err());
     }
@@ -290,6 +330,20 @@ mod tests {
     fn a_source_says_of_what_kind_it_is() {
         let error = parse("run --source /etc/torline --node a --interface eth0").unwrap_err();
         assert!(error.to_string().contains("want dir:PATH"), "{error}");
+    }
+
+    #[test]
+    fn tunnels_have_a_port_of_their_own() {
+        for (port, reason) in [
+            ("0", "want a port from 1 to 65535"),
+            ("65536", "want a port from 1 to 65535"),
+            ("17473", "17473 is the port of the probes between nodes"),
+        ] {
+            let arguments =
+                format!("run --source dir:/x --node a --interface eth0 --geneve-port {port}");
+            let error = parse(&arguments).unwrap_err();
+            assert!(error.to_string().contains(reason), "{error}");
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::datapath::loader::{self, Options};
 use crate::datapath::pins::Pins;
 use crate::datapath::{object, privilege};
 use crate::k8s::directory::watch::Watch;
+use crate::model::cluster::Forwarding;
 use crate::model::intent::{Finding, Intent};
 use crate::model::status::PeerStatus;
 use crate::net::{kernel_vips, netlink, unix_http};
@@ -99,6 +100,10 @@ pub struct Settings {
     pub kernel_vips: KernelVips,
     /// What answers packets for a VIP that nobody serves.
     pub unserved_ports: UnservedPorts,
+    /// How packets get to other nodes where their Service does not say it.
+    pub forwarding: Option<Forwarding>,
+    /// UDP port of the tunnels between nodes.
+    pub geneve_port: u16,
     /// Elements of the slot array.
     pub slots: u32,
     /// Where maps and links are pinned; without, the data plane ends with the agent.
@@ -133,7 +138,8 @@ impl Settings {
             kernel_knows_vips: self.kernel_vips.are_served(),
             reject_unserved: self.unserved_ports == UnservedPorts::Reject,
             locates: true,
-            ..plan::layout::Settings::default()
+            geneve_port: self.geneve_port,
+            forwarding: self.forwarding,
         }
     }
 }
@@ -155,17 +161,19 @@ pub struct Rehearsal {
 /// The source or netlink cannot be read.
 pub async fn rehearse(settings: &Settings) -> anyhow::Result<Rehearsal> {
     let (netlink, _changes) = netlink::connect()?;
-    let view = neighbor::look(&netlink, &settings.interface).await?;
+    let snapshot = WatchedSource::open(settings.directory())?.read();
+    let desired = Desired::of(&snapshot, &settings.context());
+    let nodes = neighbor::peers(&desired);
+    let view = neighbor::look(&netlink, &settings.interface, &nodes).await?;
     if view.segment.ifindex == 0 {
         warn!(
             interface = settings.interface,
             "there is no such interface here: no node can be reached by it"
         );
     }
-    let snapshot = WatchedSource::open(settings.directory())?.read();
     let Desired {
         intent, findings, ..
-    } = Desired::of(&snapshot, &settings.context());
+    } = desired;
     let layout = Layout::new(Capacity {
         slots: settings.slots,
         ..Capacity::default()
@@ -241,7 +249,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         "attached"
     );
 
-    let view = neighbor::look(&netlink, &settings.interface).await?;
+    let view = neighbor::look(&netlink, &settings.interface, &BTreeSet::new()).await?;
     let (snapshot_out, snapshots) = watch::channel(Snapshot::default());
     let (desired_out, desired) = watch::channel(Arc::new(Desired::default()));
     let (segment_out, segment) = watch::channel(view.segment);

@@ -69,14 +69,10 @@ impl Event {
     }
 
     /// Why connections may break yet; nothing if none may.
-    pub(crate) const fn excuse(self, mode: Mode) -> Option<&'static str> {
-        match (self, mode) {
-            (_, Mode::Geneve) => Some("no tunnel yet"),
-            (
-                Self::Rehash | Self::FirstHopKilled | Self::AgentKilled | Self::AgentUpgraded,
-                Mode::L2,
-            ) => None,
-            (_, Mode::L2) => Some("no chain yet"),
+    pub(crate) const fn excuse(self) -> Option<&'static str> {
+        match self {
+            Self::RollingUpdate => Some("what is older than three owners is not located yet"),
+            _ => None,
         }
     }
 

@@ -48,7 +48,7 @@ pub(crate) struct Case {
 impl Case {
     /// The row of an event that was gone through.
     pub(crate) fn new(event: Event, mode: Mode, tally: &Tally) -> Self {
-        let excuse = event.excuse(mode);
+        let excuse = event.excuse();
         let unused = [
             (event.moves() && tally.moved.is_empty(), "nothing moved"),
             (
@@ -87,7 +87,7 @@ impl Case {
         vip: &IpAddr,
         error: &anyhow::Error,
     ) -> Self {
-        let excuse = event.excuse(mode);
+        let excuse = event.excuse();
         Self {
             event: event.name(),
             mode: mode.name(),

@@ -62,12 +62,20 @@ impl Tables {
         &self.programs
     }
 
+    /// The configuration of the programs.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn config(&self) -> Result<Config> {
+        self.element::<{ size_of::<Config>() }, _>(map::CONFIG, 0)
+    }
+
     /// The pod to which a TCP connection's packets go now.
     ///
     /// # Errors
     /// When nothing serves the target.
     pub fn backend(&self, local: SocketAddr, target: SocketAddr) -> Result<IpAddr> {
-        let config: Config = self.element::<{ size_of::<Config>() }, _>(map::CONFIG, 0)?;
+        let config = self.config()?;
         let ports = Ports {
             source: Be16::new(local.port()),
             destination: Be16::new(target.port()),

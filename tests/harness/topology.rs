@@ -222,6 +222,18 @@ impl Topology {
         Ok(hops)
     }
 
+    /// Lets the nodes' segment carry IP packets of this length; everything else stays as it is.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_mtu(&self, mtu: u32) -> Result<()> {
+        for Node { name, netns, .. } in &self.nodes {
+            netns.ip(&format!("link set eth0 mtu {mtu}"))?;
+            self.tor.ip(&format!("link set {name} mtu {mtu}"))?;
+        }
+        Ok(())
+    }
+
     /// Drops all frames between a node and its switch port, both ways; every interface stays up.
     ///
     /// # Errors

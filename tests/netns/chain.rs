@@ -3,11 +3,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use anyhow::ensure;
+use harness::cluster::SETTLE;
 use harness::source::{Condition, Service};
 use harness::tables::Tables;
 use harness::topology::Pod;
 use harness::traffic::client::Connection;
 use harness::traffic::echo::EchoServer;
+use harness::wait;
 use lb_common::outcome::Outcome;
 
 use crate::fixture::{DUAL, Running, TARGETS, running_on, web};
@@ -32,6 +35,7 @@ fn a_service_that_is_to_take_tunnels_takes_them_and_carries_ten_mebibytes() {
     let Some(lab) = running_on(2, forwarded("geneve"), &DUAL) else {
         return;
     };
+    lab.widen(1_600);
     for vip in DUAL {
         lab.assert_tcp(vip, 80);
         lab.client()
@@ -75,6 +79,20 @@ fn forwarded(way: &'static str) -> Vec<Service> {
 }
 
 impl Running {
+    /// Lets full segments and their tunnels through the nodes' segment.
+    fn widen(&self, mtu: u32) {
+        self.cluster.topology.set_mtu(mtu).unwrap();
+        for agent in &self.cluster.agents {
+            let tables = Tables::of_process(agent.id()).unwrap();
+            wait::until("the programs to know the MTU", SETTLE, || {
+                let found = tables.config()?.mtu;
+                ensure!(found == mtu, "it is {found}");
+                Ok(())
+            })
+            .unwrap();
+        }
+    }
+
     /// Two more pods on each node, to which new connections go.
     fn add_pods(&mut self) -> Vec<EchoServer> {
         let topology = &mut self.cluster.topology;

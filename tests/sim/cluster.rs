@@ -112,6 +112,7 @@ pub(crate) fn empty(family: Family, key: [u8; 32]) -> Cluster {
         sharing_key: None,
         status_addresses: Vec::new(),
         table_length: None,
+        forwarding: None,
     };
     let pool = Pool {
         labels: [].into(),

@@ -245,7 +245,7 @@ impl Node {
             mac: self.mac(),
             mtu: 1_500,
             addresses: vec![format!("{address}/{length}").parse().unwrap()],
-            neighbors: BTreeMap::new(),
+            ..Segment::default()
         };
         let settings = Settings {
             reject_unserved: true,

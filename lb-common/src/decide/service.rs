@@ -117,11 +117,12 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         self.frontend.slots.wrapping_add(hash & self.frontend.mask)
     }
 
-    /// To the node of a backend, over the segment.
+    /// To the node of a backend: over the segment, unless a tunnel is to lead there.
     #[inline(always)]
     fn hop(&self, backend: &Backend) -> Verdict {
+        let is_asked_for = |flag: u32| self.frontend.flags & flag != 0;
         match self.packet.tables.node(u32::from(backend.node)) {
-            Some(node) if node.mode == node_mode::L2 => {
+            Some(node) if node.mode == node_mode::L2 && !is_asked_for(frontend_flags::TUNNEL) => {
                 self.count(0, 0);
                 Verdict::Forward(Forward {
                     version: A::VERSION,
@@ -129,7 +130,12 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
                     ethernet: node.ethernet,
                 })
             }
-            Some(node) if node.mode == node_mode::GENEVE => Verdict::Resume,
+            Some(node)
+                if node.mode != node_mode::UNREACHABLE
+                    && !is_asked_for(frontend_flags::SEGMENT) =>
+            {
+                Verdict::Resume
+            }
             _ => Verdict::Drop(DropReason::NodeUnreachable),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::addr::{Be16, Be32};
+use crate::decide::{Verdict, ingress};
 use crate::drop::DropReason;
 use crate::flow::FlowTable;
 use crate::maps::{Backend, Node, backend_flags, config_flags, frontend_flags, node_mode};
@@ -55,6 +56,42 @@ fn a_client_with_affinity_gets_one_pod_whatever_its_port() {
         tables.flows4.borrow_mut().clear();
         tables.flows6.borrow_mut().clear();
         assert_eq!(pods(&tables, ends).len(), 1);
+    }
+}
+
+#[test]
+fn a_frontend_says_which_way_its_packets_go() {
+    for ends in families() {
+        let mut tables = tables(0);
+        let way = |tables: &mut MemoryTables, mode: u32, flags: u32| {
+            let node = Node {
+                mode,
+                ..tables.nodes[&1]
+            };
+            tables.nodes.insert(1, node);
+            let four = tables.frontends4.values_mut();
+            for frontend in four.chain(tables.frontends6.values_mut()) {
+                frontend.flags = flags;
+            }
+            ingress(&request(ends, THERE, OPENING).build()[..], tables)
+        };
+        for (mode, flags, wanted) in [
+            (node_mode::L2, 0, "over the segment"),
+            (node_mode::L2, frontend_flags::SEGMENT, "over the segment"),
+            (node_mode::L2, frontend_flags::TUNNEL, "on"),
+            (node_mode::GENEVE, 0, "on"),
+            (node_mode::GENEVE, frontend_flags::TUNNEL, "on"),
+            (node_mode::GENEVE, frontend_flags::SEGMENT, "nowhere"),
+            (node_mode::UNREACHABLE, frontend_flags::TUNNEL, "nowhere"),
+        ] {
+            let found = match way(&mut tables, mode, flags) {
+                Verdict::Forward(_) => "over the segment",
+                Verdict::Resume => "on",
+                Verdict::Drop(DropReason::NodeUnreachable) => "nowhere",
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(found, wanted, "mode {mode}, flags {flags}");
+        }
     }
 }
 

@@ -139,6 +139,15 @@ pub enum TrafficPolicy {
     Local,
 }
 
+/// How packets get to the node of the chosen pod.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Forwarding {
+    /// With other MACs, to nodes on this segment only.
+    L2,
+    /// Through GENEVE tunnels, on this segment too.
+    Geneve,
+}
+
 /// A Service.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Service {
@@ -168,6 +177,8 @@ pub struct Service {
     pub status_addresses: Vec<IpAddr>,
     /// Annotation `torline.io/table-length`.
     pub table_length: Option<u32>,
+    /// Annotation `torline.io/forwarding`.
+    pub forwarding: Option<Forwarding>,
 }
 
 /// A port of a Service.

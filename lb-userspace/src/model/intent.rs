@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use lb_common::addr::Mac;
 
-use super::cluster::{Community, Family, PeerAsn, Protocol};
+use super::cluster::{Community, Family, Forwarding, PeerAsn, Protocol};
 use super::name::ObjectName;
 use super::password::Password;
 
@@ -75,6 +75,8 @@ pub struct FrontendIntent {
     pub table_length: u32,
     /// `sessionAffinity: ClientIP`.
     pub client_affinity: bool,
+    /// How packets get to other nodes, where the Service says it.
+    pub forwarding: Option<Forwarding>,
     /// Backends in ascending order of (address, port).
     pub backends: Vec<BackendIntent>,
 }

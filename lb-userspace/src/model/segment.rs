@@ -1,6 +1,6 @@
 //! What this node sees of its own links.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use lb_common::addr::Mac;
@@ -20,4 +20,24 @@ pub struct Segment {
     pub addresses: Vec<ipnet::IpNet>,
     /// Neighbours with a known MAC.
     pub neighbors: BTreeMap<IpAddr, Mac>,
+    /// Gateways of the default routes over the port.
+    pub gateways: BTreeSet<IpAddr>,
+    /// Routes over the port to addresses of nodes that are not on the segment.
+    pub routes: BTreeMap<IpAddr, Route>,
+}
+
+/// A way beyond the segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// The next hop; the destination itself if that is on the segment in spite of its address.
+    pub next_hop: IpAddr,
+    /// Longest IP packet that goes there in one piece, where the kernel knows less than that of the port.
+    pub mtu: Option<u32>,
+}
+
+impl Segment {
+    /// Whether an address is of a network on the port.
+    pub fn is_on_link(&self, addr: IpAddr) -> bool {
+        self.addresses.iter().any(|net| net.contains(&addr))
+    }
 }

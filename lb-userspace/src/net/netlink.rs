@@ -3,9 +3,8 @@
 //! Reading is always a whole dump: [`Changes`] only says that something moved, so a message that the
 //! kernel had no room to queue costs nothing but a dump that finds more than one difference.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
+use std::sync::Arc;
 
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::{StreamExt, TryStreamExt};
@@ -14,16 +13,16 @@ use lb_common::addr::Mac;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, LinkXdp};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
-};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::sys::SocketAddr;
-use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
+use rtnetlink::{Handle, MulticastGroup};
+use tokio::sync::Mutex;
 
 mod neighbor;
+mod route;
 
 pub use neighbor::Confirmation;
+pub use route::Way;
 
 /// Why the kernel's view of the network could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +71,8 @@ pub struct XdpProgram {
 #[derive(Clone, Debug)]
 pub struct Netlink {
     handle: Handle,
+    /// Held while a dump runs: the kernel refuses a second one on the same socket with EBUSY.
+    dumping: Arc<Mutex<()>>,
 }
 
 /// Says when links, addresses, neighbours or routes changed.
@@ -95,7 +96,11 @@ pub fn connect() -> Result<(Netlink, Changes), NetlinkError> {
     ])
     .map_err(NetlinkError::Open)?;
     tokio::spawn(connection);
-    Ok((Netlink { handle }, Changes { messages }))
+    let netlink = Netlink {
+        handle,
+        dumping: Arc::default(),
+    };
+    Ok((netlink, Changes { messages }))
 }
 
 impl Changes {
@@ -144,6 +149,7 @@ impl Netlink {
     /// # Errors
     /// The kernel did not answer.
     pub async fn addresses(&self, index: u32) -> Result<Vec<IpNet>, NetlinkError> {
+        let _turn = self.dumping.lock().await;
         let request = self.handle.address().get().set_link_index_filter(index);
         let mut addresses: Vec<IpNet> = request
             .execute()
@@ -156,53 +162,6 @@ impl Netlink {
             })?;
         addresses.sort_unstable();
         Ok(addresses)
-    }
-
-    /// Interfaces that carry a default route, name by index.
-    ///
-    /// # Errors
-    /// The kernel did not answer.
-    pub async fn default_route_interfaces(&self) -> Result<BTreeMap<u32, String>, NetlinkError> {
-        let routes = self.routes().await?;
-        let indices: BTreeSet<u32> = routes.iter().flat_map(default_route).collect();
-        let mut names = BTreeMap::new();
-        for index in indices {
-            let mut links = self.handle.link().get().match_index(index).execute();
-            // An interface that went away since carries no route any more.
-            if let Ok(Some(message)) = links.try_next().await {
-                names.insert(index, link(&message).name);
-            }
-        }
-        Ok(names)
-    }
-
-    async fn routes(&self) -> Result<Vec<RouteMessage>, NetlinkError> {
-        let mut routes = Vec::new();
-        for request in [
-            RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
-            RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
-        ] {
-            let all = self.handle.route().get(request).execute();
-            routes.extend(all.try_collect::<Vec<_>>().await.map_err(|source| {
-                NetlinkError::Request {
-                    action: "read routes",
-                    source,
-                }
-            })?);
-        }
-        Ok(routes)
-    }
-
-    /// Gateways of the default routes over an interface.
-    ///
-    /// # Errors
-    /// The kernel did not answer.
-    pub async fn gateways(&self, index: u32) -> Result<BTreeSet<IpAddr>, NetlinkError> {
-        let mut gateways = BTreeSet::new();
-        for route in self.routes().await? {
-            gateways.extend(gateways_of(&route, index));
-        }
-        Ok(gateways)
     }
 }
 
@@ -270,54 +229,6 @@ fn address(message: &AddressMessage) -> Option<IpNet> {
     IpNet::new(addr, message.header.prefix_len).ok()
 }
 
-/// The gateways of a route over an interface.
-fn gateways_of(message: &RouteMessage, index: u32) -> Vec<IpAddr> {
-    fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
-        attributes.iter().find_map(|attribute| match attribute {
-            RouteAttribute::Gateway(RouteAddress::Inet(addr))
-            | RouteAttribute::Via(RouteVia::Inet(addr)) => Some(IpAddr::V4(*addr)),
-            RouteAttribute::Gateway(RouteAddress::Inet6(addr))
-            | RouteAttribute::Via(RouteVia::Inet6(addr)) => Some(IpAddr::V6(*addr)),
-            _ => None,
-        })
-    }
-    if message.header.destination_prefix_length != 0 || message.header.kind != RouteType::Unicast {
-        return Vec::new();
-    }
-    let attributes = &message.attributes;
-    let is_here = attributes.contains(&RouteAttribute::Oif(index));
-    let hops = attributes.iter().flat_map(|attribute| match attribute {
-        RouteAttribute::MultiPath(hops) => hops.as_slice(),
-        _ => &[],
-    });
-    gateway(attributes)
-        .filter(|_| is_here)
-        .into_iter()
-        .chain(
-            hops.filter(|hop| hop.interface_index == index)
-                .filter_map(|hop| gateway(&hop.attributes)),
-        )
-        .collect()
-}
-
-/// Interfaces of a default route: one, or those of its next hops.
-fn default_route(message: &RouteMessage) -> Vec<u32> {
-    if message.header.destination_prefix_length != 0 || message.header.kind != RouteType::Unicast {
-        return Vec::new();
-    }
-    let mut indices = Vec::new();
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Oif(index) => indices.push(*index),
-            RouteAttribute::MultiPath(hops) => {
-                indices.extend(hops.iter().map(|hop| hop.interface_index));
-            }
-            _ => {}
-        }
-    }
-    indices
-}
-
 fn mac(octets: &[u8]) -> Option<Mac> {
     octets.try_into().ok().map(Mac)
 }
@@ -325,20 +236,6 @@ fn mac(octets: &[u8]) -> Option<Mac> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_default_route_over_the_port_has_gateways_on_it() {
-        let mut message = RouteMessage::default();
-        message.header.kind = RouteType::Unicast;
-        message.attributes = vec![
-            RouteAttribute::Gateway(RouteAddress::Inet([192, 0, 2, 1].into())),
-            RouteAttribute::Oif(3),
-        ];
-        assert_eq!(gateways_of(&message, 3), [IpAddr::from([192, 0, 2, 1])]);
-        assert!(gateways_of(&message, 4).is_empty());
-        message.header.destination_prefix_length = 24;
-        assert!(gateways_of(&message, 3).is_empty());
-    }
 
     #[test]
     fn loopback_is_no_ethernet_interface() {
@@ -360,15 +257,5 @@ mod tests {
             AddressAttribute::Local([192, 0, 2, 1].into()),
         ];
         assert_eq!(address(&message), Some("192.0.2.1/32".parse().unwrap()));
-    }
-
-    #[test]
-    fn only_a_default_route_leads_to_clients() {
-        let mut message = RouteMessage::default();
-        message.header.kind = RouteType::Unicast;
-        message.attributes = vec![RouteAttribute::Oif(3)];
-        assert_eq!(default_route(&message), [3]);
-        message.header.destination_prefix_length = 24;
-        assert!(default_route(&message).is_empty());
     }
 }

@@ -213,6 +213,7 @@ impl<'a> Composer<'a> {
                 service: name.clone(),
                 table_length,
                 client_affinity: service.client_affinity,
+                forwarding: service.forwarding,
                 backends,
             };
             self.dataplane.frontends.insert(frontend, intent);

@@ -65,6 +65,7 @@ pub(super) fn service() -> Service {
         sharing_key: None,
         status_addresses: Vec::new(),
         table_length: None,
+        forwarding: None,
     }
 }
 

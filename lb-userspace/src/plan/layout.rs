@@ -49,6 +49,7 @@ use self::round::Round;
 pub use self::table::Member;
 pub use self::table::Table;
 use super::step::Step;
+use crate::model::cluster::Forwarding;
 use crate::model::intent::DataplaneIntent;
 use crate::model::intent::FrontendName;
 use crate::model::segment::Segment;
@@ -91,6 +92,9 @@ pub struct Settings {
     pub locates: bool,
     /// UDP port of the tunnels between nodes.
     pub geneve_port: u16,
+    /// How packets get to other nodes where their Service does not say it; `None` has those on this segment
+    /// reached over it and others through tunnels.
+    pub forwarding: Option<Forwarding>,
 }
 
 impl Default for Settings {
@@ -100,6 +104,7 @@ impl Default for Settings {
             reject_unserved: false,
             locates: false,
             geneve_port: geneve::PORT,
+            forwarding: None,
         }
     }
 }
@@ -117,6 +122,8 @@ pub struct Plan {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Layout {
     config: Option<Config>,
+    /// Node 0.
+    router: Node,
     nodes: BTreeMap<String, PlacedNode>,
     peer_macs: BTreeMap<Mac, u16>,
     peer_addrs: BTreeMap<AddrWords, u16>,
@@ -149,6 +156,7 @@ impl Layout {
             .collect();
         Self {
             config: None,
+            router: Node::default(),
             nodes: BTreeMap::new(),
             peer_macs: BTreeMap::new(),
             peer_addrs: BTreeMap::new(),

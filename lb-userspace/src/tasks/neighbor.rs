@@ -1,8 +1,9 @@
 //! Watches the compute port and resolves the other nodes on it.
 //!
 //! Every change that netlink reports leads to one dump shortly after, so a burst costs one. An address
-//! of a node that lies on the segment is resolved by the kernel; asking again keeps its entry fresh, and
-//! a node that stops answering leaves the segment when the kernel gives up on it.
+//! of a node that lies on the segment is resolved by the kernel, and so is the next hop to one that does
+//! not; asking again keeps its entry fresh, and a node that stops answering leaves the segment when the
+//! kernel gives up on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,8 +15,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 
 use super::control::Desired;
-use crate::model::segment::Segment;
-use crate::net::netlink::{Changes, Netlink, NetlinkError};
+use crate::model::segment::{Route, Segment};
+use crate::net::netlink::{Changes, Netlink, NetlinkError, Way};
 use crate::telemetry::chain;
 
 /// How long changes are gathered before the kernel is asked once.
@@ -46,11 +47,15 @@ pub struct View {
     pub egress: BTreeMap<u32, String>,
 }
 
-/// What the kernel says now.
+/// What the kernel says now, of the ways to these nodes too.
 ///
 /// # Errors
 /// It does not answer.
-pub async fn look(netlink: &Netlink, interface: &str) -> Result<View, NetlinkError> {
+pub async fn look(
+    netlink: &Netlink,
+    interface: &str,
+    nodes: &BTreeSet<IpAddr>,
+) -> Result<View, NetlinkError> {
     let Some(link) = netlink.link(interface).await? else {
         return Ok(View {
             segment: Segment {
@@ -62,17 +67,24 @@ pub async fn look(netlink: &Netlink, interface: &str) -> Result<View, NetlinkErr
     };
     let mut egress = netlink.default_route_interfaces().await?;
     egress.insert(link.index, link.name.clone());
-    Ok(View {
-        segment: Segment {
-            interface: link.name,
-            ifindex: link.index,
-            mac: link.mac.unwrap_or_default(),
-            mtu: link.mtu,
-            addresses: netlink.addresses(link.index).await?,
-            neighbors: netlink.neighbors(link.index).await?,
-        },
-        egress,
-    })
+    let mut segment = Segment {
+        interface: link.name,
+        ifindex: link.index,
+        mac: link.mac.unwrap_or_default(),
+        mtu: link.mtu,
+        addresses: netlink.addresses(link.index).await?,
+        neighbors: netlink.neighbors(link.index).await?,
+        gateways: netlink.gateways(link.index).await?,
+        routes: BTreeMap::new(),
+    };
+    for addr in nodes {
+        if !segment.is_on_link(*addr) {
+            let way = netlink.way(link.index, *addr).await?;
+            let route = way.map(|Way { next_hop, mtu }| Route { next_hop, mtu });
+            segment.routes.extend(route.map(|route| (*addr, route)));
+        }
+    }
+    Ok(View { segment, egress })
 }
 
 impl Neighbor {
@@ -112,7 +124,11 @@ impl Neighbor {
                     if changed.is_err() {
                         return;
                     }
-                    self.wanted = peers(&desired.borrow_and_update());
+                    let wanted = peers(&desired.borrow_and_update());
+                    if self.wanted != wanted {
+                        self.wanted = wanted;
+                        self.look(&segment, &egress).await;
+                    }
                     let now = segment.borrow().clone();
                     self.resolve(&now, false).await;
                 }
@@ -135,7 +151,7 @@ impl Neighbor {
         segment: &watch::Sender<Segment>,
         egress: &watch::Sender<BTreeMap<u32, String>>,
     ) {
-        let view = look(&self.netlink, &self.interface).await;
+        let view = look(&self.netlink, &self.interface, &self.wanted).await;
         match &view {
             Err(error) if !self.is_blind => warn!("{}", chain(error)),
             _ => {}
@@ -146,7 +162,7 @@ impl Neighbor {
         }
     }
 
-    /// Asks for the wanted addresses on the segment that are unresolved, or for all of them.
+    /// Asks for the neighbours that packets are to go to and that are unresolved, or for all of them.
     async fn resolve(&self, segment: &Segment, all: bool) {
         for addr in unresolved(&self.wanted, segment, all) {
             if let Err(error) = self.netlink.resolve(segment.ifindex, addr).await {
@@ -193,7 +209,8 @@ fn log_neighbors(
     }
 }
 
-fn peers(desired: &Desired) -> BTreeSet<IpAddr> {
+/// Every address of every other node.
+pub fn peers(desired: &Desired) -> BTreeSet<IpAddr> {
     let nodes = desired.intent.dataplane.nodes.values();
     nodes.flat_map(|node| node.addresses.clone()).collect()
 }
@@ -203,16 +220,16 @@ fn unresolved<'a>(
     segment: &'a Segment,
     all: bool,
 ) -> impl Iterator<Item = IpAddr> + 'a {
-    wanted
-        .iter()
-        .filter(|addr| {
-            segment
-                .addresses
-                .iter()
-                .any(|network| network.contains(*addr) && network.addr() != **addr)
-        })
-        .filter(move |addr| all || !segment.neighbors.contains_key(addr))
-        .copied()
+    let is_own = |addr: &IpAddr| segment.addresses.iter().any(|net| net.addr() == *addr);
+    let nodes = wanted.iter().copied();
+    let neighbors: BTreeSet<IpAddr> = nodes
+        .filter(|addr| segment.is_on_link(*addr))
+        .chain(segment.routes.values().map(|route| route.next_hop))
+        .chain(segment.gateways.iter().copied())
+        .filter(|addr| !is_own(addr))
+        .collect();
+    let is_wanted = move |addr: &IpAddr| all || !segment.neighbors.contains_key(addr);
+    neighbors.into_iter().filter(is_wanted)
 }
 
 #[cfg(test)]
@@ -220,18 +237,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_unresolved_nodes_on_the_segment_are_asked_for() {
+    fn only_unresolved_neighbours_are_asked_for() {
         let addr = |text: &str| text.parse::<IpAddr>().unwrap();
+        let beyond = Route {
+            next_hop: addr("192.0.2.5"),
+            mtu: None,
+        };
         let segment = Segment {
             addresses: vec!["192.0.2.1/24".parse().unwrap()],
             neighbors: [(addr("192.0.2.2"), lb_common::addr::Mac([2; 6]))].into(),
+            gateways: [addr("192.0.2.2"), addr("192.0.2.4")].into(),
+            routes: [(addr("198.51.100.1"), beyond)].into(),
             ..Segment::default()
         };
         let wanted = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "198.51.100.1"]
             .map(addr)
             .into();
         let asked = |all| unresolved(&wanted, &segment, all).collect::<Vec<_>>();
-        assert_eq!(asked(false), [addr("192.0.2.3")]);
-        assert_eq!(asked(true), [addr("192.0.2.2"), addr("192.0.2.3")]);
+        let unresolved = ["192.0.2.3", "192.0.2.4", "192.0.2.5"].map(addr);
+        assert_eq!(asked(false), unresolved);
+        assert_eq!(asked(true)[..1], [addr("192.0.2.2")]);
+        assert_eq!(asked(true)[1..], unresolved);
     }
 }

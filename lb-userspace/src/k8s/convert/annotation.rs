@@ -78,9 +78,10 @@ pub const TABLE: [Annotation; 7] = [
     Annotation {
         kind: Kind::Service,
         name: "forwarding",
-        value: Syntax::Word(&["l2", "geneve", "snat"]),
-        description: "How packets get to the node of the chosen pod.",
-        effective: false,
+        value: Syntax::Word(&["l2", "geneve"]),
+        description: "How packets get to the node of the chosen pod: over the segment and not beyond \
+                      it, or through tunnels. Without it, nodes that share a segment use it.",
+        effective: true,
     },
     Annotation {
         kind: Kind::L2Advertisement,

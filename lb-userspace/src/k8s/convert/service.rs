@@ -10,7 +10,7 @@ use super::families::Stated;
 use super::{Problems, Settings};
 use crate::k8s::object::Kind;
 use crate::model::cluster::{
-    Family, FamilyPolicy, Labels, Protocol, Service, ServicePort, TrafficPolicy,
+    Family, FamilyPolicy, Forwarding, Labels, Protocol, Service, ServicePort, TrafficPolicy,
 };
 
 /// A Service whose families may depend on its endpoints.
@@ -97,6 +97,10 @@ pub(super) fn convert(
             .collect(),
         table_length: ours(Kind::Service, "table-length", annotations)
             .and_then(|length| length.parse().ok()),
+        forwarding: ours(Kind::Service, "forwarding", annotations).map(|word| match word {
+            "geneve" => Forwarding::Geneve,
+            _ => Forwarding::L2,
+        }),
     };
     OpenService {
         service,

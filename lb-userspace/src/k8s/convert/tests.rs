@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::k8s::document;
 use crate::model::cluster::{
-    Family, PeerAsn, Protocol, Requirement, Selector, Service, TrafficPolicy,
+    Family, Forwarding, PeerAsn, Protocol, Requirement, Selector, Service, TrafficPolicy,
 };
 use crate::model::password::Password;
 
@@ -193,7 +193,8 @@ fn a_full_service_is_taken_field_by_field() {
     let service = service_part(
         ", labels: {tier: front}, annotations: {metallb.io/address-pool: public, \
          metallb.universe.tf/address-pool: old, metallb.universe.tf/allow-shared-ip: k, \
-         metallb.io/loadBalancerIPs: \"203.0.113.9, 2001:db8::9\", torline.io/table-length: \"1024\"}",
+         metallb.io/loadBalancerIPs: \"203.0.113.9, 2001:db8::9\", torline.io/table-length: \"1024\", \
+         torline.io/forwarding: geneve}",
         ", sessionAffinity: ClientIP, externalTrafficPolicy: Local, selector: {b: y, a: x}",
     );
     assert!(service.is_load_balancer && service.client_affinity);
@@ -203,6 +204,7 @@ fn a_full_service_is_taken_field_by_field() {
     assert_eq!(service.sharing_key.as_deref(), Some("k"));
     assert_eq!(service.requested_addresses.unwrap().len(), 2);
     assert_eq!(service.table_length, Some(1024));
+    assert_eq!(service.forwarding, Some(Forwarding::Geneve));
     assert_eq!(
         (service.ports[0].port, service.ports[0].protocol),
         (80, Protocol::Tcp)
@@ -260,7 +262,11 @@ fn our_annotations_are_checked_against_the_table() {
             "torline.io/table-lenght: \"1024\"",
             "may have torline.io/table-length",
         ),
-        ("torline.io/forwarding: geneve", "no effect in this version"),
+        (
+            "torline.io/unserved-ports: drop",
+            "no effect in this version",
+        ),
+        ("torline.io/forwarding: snat", "want l2 or geneve"),
         ("torline.io/mac: 02:00:00:00:00:01", "unknown annotation"),
     ] {
         let text = service(&format!(", annotations: {{{annotation}}}"), "");

@@ -27,6 +27,7 @@ impl Netlink {
     /// # Errors
     /// The kernel did not answer.
     pub async fn neighbors(&self, index: u32) -> Result<BTreeMap<IpAddr, Mac>, NetlinkError> {
+        let _turn = self.dumping.lock().await;
         self.handle
             .neighbours()
             .get()
@@ -55,6 +56,7 @@ impl Netlink {
         index: u32,
         of: &BTreeSet<IpAddr>,
     ) -> Result<BTreeMap<IpAddr, Confirmation>, NetlinkError> {
+        let _turn = self.dumping.lock().await;
         let messages: Vec<NeighbourMessage> = self
             .handle
             .neighbours()

@@ -23,32 +23,46 @@ use crate::model::intent::DataplaneIntent;
 use crate::model::intent::PeerNode;
 use crate::model::segment::Segment;
 
-/// The value of another node, and its MAC if it is on this segment.
+/// The value of another node, and its MAC if it is on this segment. `own` are this node's addresses.
+///
+/// Tunnels to it end at an address of a family that this node has too, on the segment if there is one; the
+/// node expects them at an address of its compute port (see [`own_address`]).
 ///
 /// A neighbour entry that the kernel dropped or has not made yet says nothing of the node: as long as
-/// it has the same address on the segment, the MAC of its `former` value is good.
+/// it is reached by the same address and in the same way, the MAC of its `former` value is good.
 pub(super) fn value(
     peer: &PeerNode,
     former: Option<&Node>,
     segment: &Segment,
+    own: &[IpAddr],
 ) -> (Node, Option<Mac>) {
-    let on_link = |addr: &&IpAddr| segment.addresses.iter().any(|net| net.contains(*addr));
-    let neighbors = peer.addresses.iter().filter(on_link);
-    let is_on_link = neighbors.clone().next().is_some();
-    let addr = neighbors.clone().chain(&peer.addresses).next();
+    let is_foreign = |addr: &IpAddr| own.iter().all(|own| own.is_ipv4() != addr.is_ipv4());
+    let addresses = peer.addresses.iter().copied();
+    let addr = addresses
+        .clone()
+        .min_by_key(|addr| (is_foreign(addr), !segment.is_on_link(*addr)));
+    let route = addr.and_then(|addr| segment.routes.get(&addr));
+    let is_direct = |addr: &IpAddr| {
+        let route = segment.routes.get(addr);
+        segment.is_on_link(*addr) || route.is_some_and(|route| route.next_hop == *addr)
+    };
+    let neighbors: Vec<IpAddr> = addresses.filter(is_direct).collect();
+    let is_neighbor = peer.mac.is_some() || !neighbors.is_empty();
+    let (mode, next_hops) = match route {
+        Some(route) if !is_neighbor => (node_mode::GENEVE, vec![route.next_hop]),
+        _ => (node_mode::L2, neighbors),
+    };
     let flag = |set: bool, flag: u16| if set { flag } else { 0 };
     let flags = flag(peer.is_gone, node_flags::DEAD)
-        | flag(addr.is_some_and(IpAddr::is_ipv6), node_flags::IPV6);
-    let addr = addr.map_or_else(AddrWords::default, |addr| words(*addr));
+        | flag(addr.is_some_and(|addr| addr.is_ipv6()), node_flags::IPV6);
+    let addr = addr.map_or_else(AddrWords::default, words);
     let known = former.filter(|node| {
-        is_on_link && (node.mode, node.addr, node.ifindex) == (node_mode::L2, addr, segment.ifindex)
+        let way = (node.mode, node.addr, node.ifindex);
+        !next_hops.is_empty() && way == (mode, addr, segment.ifindex)
     });
     let mac = peer
         .mac
-        .or_else(|| {
-            let mut macs = neighbors.filter_map(|addr| segment.neighbors.get(addr));
-            macs.next().copied()
-        })
+        .or_else(|| resolved(&next_hops, segment))
         .or_else(|| known.map(destination));
     let unreachable = Node {
         mode: node_mode::UNREACHABLE,
@@ -57,19 +71,43 @@ pub(super) fn value(
         flags,
         ..Node::default()
     };
+    let of_node = mac.filter(|_| mode == node_mode::L2);
     match mac {
         // What comes from its MAC is a peer's all the same: it may only be us who do not hear it.
-        Some(mac) if peer.is_gone => (unreachable, Some(mac)),
+        Some(_) if peer.is_gone => (unreachable, of_node),
         None => (unreachable, None),
         Some(mac) => {
+            let mtu = route.and_then(|route| route.mtu).unwrap_or(0);
             let node = Node {
                 ethernet: ethernet(mac, segment.mac),
-                mode: node_mode::L2,
+                mode,
+                mtu: u16::try_from(mtu).unwrap_or(0),
                 ..unreachable
             };
-            (node, Some(mac))
+            (node, of_node)
         }
     }
+}
+
+/// The value of node 0, which stands for the way to clients: the router of the segment.
+pub(super) fn router(former: &Node, segment: &Segment) -> Node {
+    let known = (former.mode, former.ifindex) == (node_mode::L2, segment.ifindex)
+        && !segment.gateways.is_empty();
+    let mac = resolved(&segment.gateways, segment).or_else(|| known.then(|| destination(former)));
+    mac.map_or_else(Node::default, |mac| Node {
+        ethernet: ethernet(mac, segment.mac),
+        mode: node_mode::L2,
+        ifindex: segment.ifindex,
+        ..Node::default()
+    })
+}
+
+/// The first MAC that is known of any of these.
+fn resolved<'a>(addresses: impl IntoIterator<Item = &'a IpAddr>, segment: &Segment) -> Option<Mac> {
+    let mut macs = addresses
+        .into_iter()
+        .filter_map(|addr| segment.neighbors.get(addr));
+    macs.next().copied()
 }
 
 /// The configuration, with `heartbeat` left to whoever writes it.
@@ -182,9 +220,12 @@ fn ethernet(destination: Mac, source: Mac) -> [Be32; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::segment::Route;
 
     const OURS: Mac = Mac([2, 0, 0, 0, 0, 1]);
     const PEERS: Mac = Mac([2, 0, 0, 0, 0, 2]);
+    const ROUTERS: Mac = Mac([2, 0, 0, 0, 0, 3]);
+    const OWN: [IpAddr; 1] = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))];
 
     fn segment() -> Segment {
         Segment {
@@ -194,8 +235,10 @@ mod tests {
             neighbors: [
                 ("192.0.2.2".parse().unwrap(), PEERS),
                 ("198.51.100.2".parse().unwrap(), PEERS),
+                ("192.0.2.254".parse().unwrap(), ROUTERS),
             ]
             .into(),
+            gateways: ["192.0.2.254".parse().unwrap()].into(),
             ..Segment::default()
         }
     }
@@ -218,7 +261,12 @@ mod tests {
 
     #[test]
     fn a_resolved_node_on_the_segment_is_reached_by_its_mac() {
-        let (node, mac) = value(&peer(&["2001:db8::2", "192.0.2.2"], None), None, &segment());
+        let (node, mac) = value(
+            &peer(&["2001:db8::2", "192.0.2.2"], None),
+            None,
+            &segment(),
+            &OWN,
+        );
         assert_eq!(mac, Some(PEERS));
         assert_eq!((node.mode, node.ifindex), (node_mode::L2, 7));
         let octets: Vec<u8> = node
@@ -236,7 +284,7 @@ mod tests {
             is_gone: true,
             ..peer(&["192.0.2.2"], None)
         };
-        let (node, mac) = value(&gone, None, &segment());
+        let (node, mac) = value(&gone, None, &segment(), &OWN);
         assert_eq!((node.mode, mac), (node_mode::UNREACHABLE, Some(PEERS)));
         assert_eq!(node.flags, node_flags::DEAD);
     }
@@ -244,32 +292,77 @@ mod tests {
     #[test]
     fn a_node_off_the_segment_is_unreachable_unless_its_mac_is_given() {
         assert_eq!(
-            value(&peer(&["198.51.100.2"], None), None, &segment())
+            value(&peer(&["198.51.100.2"], None), None, &segment(), &OWN)
                 .0
                 .mode,
             node_mode::UNREACHABLE
         );
-        let (node, mac) = value(&peer(&["198.51.100.2"], Some(PEERS)), None, &segment());
+        let (node, mac) = value(
+            &peer(&["198.51.100.2"], Some(PEERS)),
+            None,
+            &segment(),
+            &OWN,
+        );
         assert_eq!((node.mode, mac), (node_mode::L2, Some(PEERS)));
     }
 
     #[test]
+    fn a_node_off_the_segment_is_reached_through_a_tunnel_by_the_next_hop() {
+        let mut segment = segment();
+        let route = Route {
+            next_hop: "192.0.2.254".parse().unwrap(),
+            mtu: Some(1_400),
+        };
+        let addr: IpAddr = "198.51.100.9".parse().unwrap();
+        segment.routes.insert(addr, route);
+        let peer = peer(&["2001:db8:9::9", "198.51.100.9"], None);
+        let (node, mac) = value(&peer, None, &segment, &OWN);
+        assert_eq!((node.mode, node.mtu), (node_mode::GENEVE, 1_400));
+        assert_eq!((destination(&node), mac), (ROUTERS, None));
+        assert_eq!(node.addr, words(addr), "we have no IPv6 address");
+        segment.neighbors.clear();
+        assert_eq!(value(&peer, Some(&node), &segment, &OWN).0, node);
+        let direct = Route {
+            next_hop: addr,
+            ..route
+        };
+        segment.routes.insert(addr, direct);
+        segment.neighbors.insert(addr, PEERS);
+        let (node, mac) = value(&peer, Some(&node), &segment, &OWN);
+        assert_eq!((node.mode, mac), (node_mode::L2, Some(PEERS)));
+    }
+
+    #[test]
+    fn the_router_is_known_as_long_as_there_is_one() {
+        let known = router(&Node::default(), &segment());
+        assert_eq!((known.mode, destination(&known)), (node_mode::L2, ROUTERS));
+        let mut segment = segment();
+        segment.neighbors.clear();
+        assert_eq!(router(&known, &segment), known);
+        segment.gateways.clear();
+        assert_eq!(router(&known, &segment), Node::default());
+    }
+
+    #[test]
     fn a_node_whose_mac_is_not_known_is_unreachable() {
-        let (node, mac) = value(&peer(&["192.0.2.3"], None), None, &segment());
+        let (node, mac) = value(&peer(&["192.0.2.3"], None), None, &segment(), &OWN);
         assert_eq!((node.mode, mac), (node_mode::UNREACHABLE, None));
     }
 
     #[test]
     fn a_mac_is_good_until_another_one_is_known() {
         let here = peer(&["192.0.2.2"], None);
-        let (known, _) = value(&here, None, &segment());
+        let (known, _) = value(&here, None, &segment(), &OWN);
         let mut forgotten = segment();
         forgotten.neighbors.clear();
-        assert_eq!(value(&here, Some(&known), &forgotten), (known, Some(PEERS)));
-        let (elsewhere, mac) = value(&peer(&["192.0.2.3"], None), Some(&known), &forgotten);
+        assert_eq!(
+            value(&here, Some(&known), &forgotten, &OWN),
+            (known, Some(PEERS))
+        );
+        let (elsewhere, mac) = value(&peer(&["192.0.2.3"], None), Some(&known), &forgotten, &OWN);
         assert_eq!((elsewhere.mode, mac), (node_mode::UNREACHABLE, None));
         forgotten.ifindex += 1;
-        assert_eq!(value(&here, Some(&known), &forgotten).1, None);
+        assert_eq!(value(&here, Some(&known), &forgotten, &OWN).1, None);
     }
 
     #[test]
@@ -279,6 +372,7 @@ mod tests {
             reject_unserved: true,
             locates: true,
             geneve_port: 6082,
+            forwarding: None,
         };
         let mut intent = DataplaneIntent {
             addresses: peer(&["198.51.100.1", "192.0.2.1", "2001:db8::1"], None).addresses,

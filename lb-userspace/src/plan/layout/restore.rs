@@ -141,7 +141,7 @@ impl Layout {
         for (_, backend) in members.values().flatten() {
             values.entry(backend.node).or_default();
         }
-        values.remove(&0);
+        self.router = values.remove(&0).unwrap_or_default();
         for (number, value) in values {
             if self.node_numbers.reserve(u32::from(number)) {
                 let placed = PlacedNode { number, value };
@@ -189,6 +189,7 @@ impl Layout {
                 ),
                 table_length: length,
                 client_affinity: value.flags & frontend_flags::CLIENT_AFFINITY != 0,
+                forwarding: None,
                 backends: Vec::new(),
             },
             value,

@@ -54,6 +54,7 @@ pub(super) struct Round<'a> {
     pub(super) free_ids: Vec<u32>,
     free_nodes: Vec<u16>,
     refused: Vec<(FrontendName, String)>,
+    pub(super) settings: Settings,
     pub(super) now: u32,
 }
 
@@ -91,9 +92,10 @@ impl<'a> Round<'a> {
             free_ids: Vec::new(),
             free_nodes: Vec::new(),
             refused: Vec::new(),
+            settings,
             now,
         };
-        round.plan_nodes(intent, segment, settings);
+        round.plan_nodes(intent, segment);
         round.plan_frontends(intent);
         round.plan_vips(&intent.vips);
         round.retire_nodes(intent);
@@ -154,7 +156,7 @@ impl<'a> Round<'a> {
         self.layout.nodes.get(name).map(|node| node.number)
     }
 
-    fn plan_nodes(&mut self, intent: &DataplaneIntent, segment: &Segment, settings: Settings) {
+    fn plan_nodes(&mut self, intent: &DataplaneIntent, segment: &Segment) {
         let unknown = PeerNode::default();
         let spared: Vec<String> = match self.layout.is_unconfirmed {
             true => self.layout.nodes.keys().cloned().collect(),
@@ -183,7 +185,7 @@ impl<'a> Round<'a> {
             let is_spared = self.layout.is_unconfirmed && !intent.nodes.contains_key(name);
             let (value, mac) = match former.filter(|_| is_spared) {
                 Some(value) => (value, node::mac(&value)),
-                None => node::value(peer, former.as_ref(), segment),
+                None => node::value(peer, former.as_ref(), segment, &intent.addresses),
             };
             let Some(number) = self.place_node(name, value) else {
                 continue;
@@ -192,6 +194,7 @@ impl<'a> Round<'a> {
                 peer_macs.entry(mac).or_insert(number);
             }
         }
+        self.plan_router(segment);
         for (mac, number) in &peer_macs {
             if self.layout.peer_macs.get(mac) != Some(number) {
                 let (mac, number) = (*mac, *number);
@@ -205,7 +208,7 @@ impl<'a> Round<'a> {
             }
         }
         self.plan_peer_addrs(intent);
-        let mut config = node::config(intent, peer_macs.keys(), segment, settings);
+        let mut config = node::config(intent, peer_macs.keys(), segment, self.settings);
         if let Some(former) = self.layout.config.filter(|_| self.layout.is_unconfirmed) {
             config = Config {
                 flow_key: former.flow_key,
@@ -255,6 +258,18 @@ impl<'a> Round<'a> {
             self.remove_peer_addrs.push(Step::RemovePeerAddr { addr });
         }
         self.layout.peer_addrs = wanted;
+    }
+
+    fn plan_router(&mut self, segment: &Segment) {
+        let node = node::router(&self.layout.router, segment);
+        if self.layout.router != node {
+            self.layout.router = node;
+            self.set_nodes.push(Step::SetNode {
+                name: "router".into(),
+                number: 0,
+                node,
+            });
+        }
     }
 
     fn place_node(&mut self, name: &str, value: Node) -> Option<u16> {

@@ -17,6 +17,7 @@ use super::WINDOW;
 use super::history;
 use super::node;
 use super::round::Round;
+use crate::model::cluster::Forwarding;
 use crate::model::intent::BackendIntent;
 use crate::model::intent::FrontendIntent;
 use crate::model::intent::FrontendName;
@@ -160,11 +161,7 @@ pub(super) fn plan(
             mask: old.as_ref().map_or(length - 1, |table| table.value.mask),
             backends: window as u32 * WINDOW,
             id,
-            flags: if intent.client_affinity {
-                frontend_flags::CLIENT_AFFINITY
-            } else {
-                0
-            },
+            flags: frontend_flags(intent, round.settings.forwarding),
             changed_at: old.as_ref().map_or(0, |table| table.value.changed_at),
         },
         indices: index(&members),
@@ -391,6 +388,19 @@ impl Table {
             .collect();
         maglev::digest(&owners, &slots)
     }
+}
+
+fn frontend_flags(intent: &FrontendIntent, forwarding: Option<Forwarding>) -> u32 {
+    let affinity = match intent.client_affinity {
+        true => frontend_flags::CLIENT_AFFINITY,
+        false => 0,
+    };
+    affinity
+        | match intent.forwarding.or(forwarding) {
+            None => 0,
+            Some(Forwarding::L2) => frontend_flags::SEGMENT,
+            Some(Forwarding::Geneve) => frontend_flags::TUNNEL,
+        }
 }
 
 /// What other nodes call the members.

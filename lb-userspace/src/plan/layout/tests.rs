@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 
+use lb_common::maps::frontend_flags;
 use lb_common::maps::node_mode;
 use proptest::prelude::*;
 
@@ -35,6 +36,8 @@ fn segment() -> Segment {
         neighbors: (1..200)
             .map(|n| (node_addr(n), Mac([2, 0, 0, 0, 1, n])))
             .collect(),
+        gateways: [node_addr(199)].into(),
+        routes: BTreeMap::new(),
     }
 }
 
@@ -62,6 +65,7 @@ fn frontend(table_length: u32, pods: &[(u16, u32)]) -> FrontendIntent {
         service: ObjectName::new("default", "web"),
         table_length,
         client_affinity: false,
+        forwarding: None,
         backends: backends.collect(),
     }
 }
@@ -185,6 +189,31 @@ fn a_change_of_owners_is_noted_before_it_is_made_and_then_once() {
     let (again, _) = restarted.plan(&wanted, &segment(), Settings::default(), NOW + 1);
     assert_eq!(again, Plan::default());
     assert_eq!(plan(&mut restarted, &wanted), Plan::default());
+}
+
+#[test]
+fn a_service_says_how_its_packets_go_and_the_node_says_it_for_the_others() {
+    let mut forced = frontend(64, &[(1, 1), (2, 1)]);
+    forced.forwarding = Some(Forwarding::L2);
+    let wanted = intent([(1, forced), (2, frontend(64, &[(1, 1), (2, 1)]))]);
+    for (of_node, flags) in [
+        (None, 0),
+        (Some(Forwarding::L2), frontend_flags::SEGMENT),
+        (Some(Forwarding::Geneve), frontend_flags::TUNNEL),
+    ] {
+        let settings = Settings {
+            forwarding: of_node,
+            ..Settings::default()
+        };
+        let mut maps = Maps::default();
+        let (plan, _) = Layout::new(small()).plan(&wanted, &segment(), settings, NOW);
+        maps.run(&plan.steps);
+        assert_eq!(maps.frontends[&name(1)].flags, frontend_flags::SEGMENT);
+        assert_eq!(maps.frontends[&name(2)].flags, flags);
+        let restarted = Layout::restore(small(), maps.dump(), &wanted);
+        let (again, _) = restarted.plan(&wanted, &segment(), settings, NOW);
+        assert_eq!(again, Plan::default());
+    }
 }
 
 #[test]

@@ -278,8 +278,8 @@ impl Maps {
         assert!(self.config.is_some());
         let reachable = self
             .nodes
-            .values()
-            .filter(|node| node.mode != node_mode::UNREACHABLE)
+            .iter()
+            .filter(|(number, node)| **number != 0 && node.mode != node_mode::UNREACHABLE)
             .count();
         assert_eq!(self.peer_macs.len(), reachable);
     }
