@@ -1,5 +1,5 @@
-//! The flows of this node by the addresses of their ends, and the exceptions that
-//! say which of the flows that lead here are elsewhere.
+//! The flows of this node by the addresses of their ends, and the exceptions
+//! that say which of the flows that lead here are elsewhere.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

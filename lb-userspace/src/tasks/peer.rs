@@ -585,3 +585,6 @@ async fn wait_until(due: Option<Instant>) {
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

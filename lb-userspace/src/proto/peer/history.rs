@@ -1,5 +1,5 @@
-//! What slots remember, in pieces that fit datagrams, and their collection by an
-//! agent that joins.
+//! What slots remember, in pieces that fit datagrams, and their collection by
+//! an agent that joins.
 //!
 //! A piece names the pods that occur in it once, and each slot's owners by their places in that list. A table
 //! that equals the asker's and remembers nobody else is said to do so without its slots.

@@ -1,5 +1,5 @@
-//! Who has a flow that nobody on a list knows? Questions that are open, and what
-//! is believed for a while once they are settled.
+//! Who has a flow that nobody on a list knows? Questions that are open, and
+//! what is believed for a while once they are settled.
 //!
 //! Every agent that lives is asked, this one too. One that has the flow settles the question. That nobody has it
 //! takes the word of all of them: a node that is gone has no flows any more and does not count, one whose agent

@@ -31,7 +31,8 @@ pub(super) fn find(
     Ok(strays)
 }
 
-fn judge(
+/// The flow, if it is of one of the slots and stray.
+pub(super) fn judge(
     layout: &Layout,
     key: &[u64; 4],
     scope: &Scope,
