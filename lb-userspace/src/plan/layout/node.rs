@@ -290,6 +290,23 @@ mod tests {
     }
 
     #[test]
+    fn the_mss_fits_the_narrowest_tunnel() {
+        let node = |mode, mtu, flags| Node {
+            mode,
+            mtu,
+            flags,
+            ..Node::default()
+        };
+        let (near, far) = (node_mode::L2, node_mode::GENEVE);
+        let of = |nodes: &[Node]| tunnel_mss(nodes.iter().copied(), 1_500);
+        assert_eq!(of(&[node(near, 0, 0), node(near, 1_280, 0)]), (0, 0));
+        assert_eq!(of(&[node(far, 0, 0), node(near, 1_280, 0)]), (1_392, 1_372));
+        let (narrow, six) = (node(far, 1_400, 0), node(far, 0, node_flags::IPV6));
+        assert_eq!(of(&[six, node(far, 0, 0)]), (1_372, 1_352));
+        assert_eq!(of(&[six, narrow]), (1_292, 1_272));
+    }
+
+    #[test]
     fn the_configuration_carries_key_filter_flags_and_mac() {
         let settings = Settings {
             kernel_knows_vips: true,
@@ -301,13 +318,14 @@ mod tests {
         };
         intent.flow_key[8] = 1;
         intent.peer_key[0] = 1;
-        let config = config(&intent, [PEERS].iter(), &segment(), settings);
+        let nodes = std::iter::empty();
+        let config = config(&intent, [PEERS].iter(), nodes, &segment(), settings);
         assert_eq!(config.flow_key, [0, 1, 0, 0]);
         assert_eq!(config.peer_key, [1, 0]);
         let [tunnel4, ..] = words("192.0.2.1".parse().unwrap());
         assert_eq!(config.tunnel4, tunnel4, "the one on the compute port");
         assert_eq!(config.tunnel6, words("2001:db8::1".parse().unwrap()));
-        assert_eq!(config.flags, 3);
+        assert_eq!((config.flags, config.mss4, config.mss6), (3, 0, 0));
         let (head, tail) = halves(PEERS);
         assert_eq!(config.peer_filter, peer_filter_bit(head, tail));
         assert_eq!(
