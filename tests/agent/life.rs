@@ -31,7 +31,7 @@ const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10));
 const TCP: SocketAddr = SocketAddr::new(VIP, 80);
 const UDP: SocketAddr = SocketAddr::new(VIP, 53);
 const TARGET: u16 = 8080;
-const PINS: &str = "/sys/fs/bpf/torline/v2";
+const PINS: &str = "/sys/fs/bpf/torline/v3";
 const CONNECTIONS: usize = 100;
 
 /// Two nodes with two pods each; the router sends everything to the first.
