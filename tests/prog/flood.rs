@@ -227,7 +227,6 @@ fn flood(cluster: &mut Cluster, kind: Kind) -> (u64, Duration) {
         }
     }
     let elapsed = began.elapsed();
-    println!("{kind:?}: {sent} packets in {elapsed:?}, {answers} answered");
     (answers, elapsed)
 }
 

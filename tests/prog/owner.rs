@@ -80,14 +80,13 @@ fn entries(world: &World, family: Family, table: FlowTable) -> Vec<Entry> {
 /// Bits of state that both entries of a family's one flow have.
 fn state(world: &World, family: Family, table: FlowTable) -> u16 {
     let entries = entries(world, family, table);
-    let [
-        (flow_direction::FORWARD, there),
-        (flow_direction::REVERSE, back),
-    ] = &entries[..]
-    else {
-        panic!("{entries:?}");
-    };
-    there.state & back.state
+    let directions: Vec<u8> = entries.iter().map(|(direction, _)| *direction).collect();
+    assert_eq!(
+        directions,
+        [flow_direction::FORWARD, flow_direction::REVERSE]
+    );
+    let states = entries.iter().map(|(_, flow)| flow.state);
+    states.fold(u16::MAX, |all, state| all & state)
 }
 
 fn arrives(world: &World, family: Family, segment: Segment) {

@@ -1,4 +1,4 @@
-//! ICMP (RFC 792) and ICMPv6 (RFC 4443), as far as echo and the errors sent here.
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443): echo, and the errors sent here.
 
 use crate::addr::{Be16, Be32};
 use crate::checksum::{Difference, Sum};

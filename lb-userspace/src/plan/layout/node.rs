@@ -401,6 +401,21 @@ mod tests {
     }
 
     #[test]
+    fn the_mss_fits_the_narrowest_tunnel() {
+        let node = |mtu, flags| Node {
+            mtu,
+            flags,
+            ..Node::default()
+        };
+        let of = |nodes: &[Node]| tunnel_mss(nodes.iter().copied(), 1_500);
+        assert_eq!(of(&[]), (0, 0));
+        assert_eq!(of(&[node(0, 0)]), (1_392, 1_372));
+        let (narrow, six) = (node(1_400, 0), node(0, node_flags::IPV6));
+        assert_eq!(of(&[six, node(0, 0)]), (1_372, 1_352));
+        assert_eq!(of(&[six, narrow]), (1_292, 1_272));
+    }
+
+    #[test]
     fn the_configuration_carries_key_filter_flags_and_mac() {
         let settings = Settings {
             kernel_knows_vips: true,
