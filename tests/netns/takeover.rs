@@ -67,6 +67,16 @@ fn served_by_the_kernel() -> Result<Cluster> {
     Ok(cluster)
 }
 
+/// Seconds after which the kernels of the nodes forget a UDP flow.
+fn set_udp_timeouts(topology: &Topology, seconds: u32) {
+    for node in &topology.nodes {
+        for timeout in ["udp_timeout", "udp_timeout_stream"] {
+            let path = format!("net/netfilter/nf_conntrack_{timeout}");
+            node.netns.sysctl(&path, seconds).unwrap();
+        }
+    }
+}
+
 /// One destination in turn for each connection; those on the other node see this one as their client.
 fn translate(topology: &Topology, node: &Node) -> Result<()> {
     for (index, family) in ["ip", "ip6"].into_iter().enumerate() {
@@ -184,6 +194,7 @@ fn connections_that_the_kernel_serves_outlive_the_start_of_the_agent() {
         .pods()
         .map(|pod| EchoServer::start(&pod.netns, &pod.name, &TARGETS));
     let _servers: Vec<_> = servers.collect::<Result<_>>().unwrap();
+    set_udp_timeouts(topology, 300);
     let mut connections = Vec::new();
     let mut associations = Vec::new();
     for vip in DUAL {
@@ -245,6 +256,14 @@ fn connections_that_the_kernel_serves_outlive_the_start_of_the_agent() {
         agent.wait_for("every pod to serve", SETTLE, all).unwrap();
     }
 
+    // An agent that comes back goes on with what the one before left to the kernel.
+    agents[0].kill().unwrap();
+    agents[0] = start_agent(&cluster, 0).unwrap();
+    let connections = client.verify(connections).all().unwrap();
+    let again = Left::on(&topology.nodes[0]).unwrap();
+    assert_eq!(again.progress, config_flags::LEGACY, "{again:?}");
+    assert!(again.flows[0] >= CONNECTIONS, "{again:?}");
+
     // What is opened is ours: no pod sees a node as its client.
     let before = packets(&agents);
     let fresh: Vec<_> = DUAL
@@ -255,12 +274,7 @@ fn connections_that_the_kernel_serves_outlive_the_start_of_the_agent() {
     assert!(packets(&agents) >= before + 2 * 100 * 3);
 
     // The kernel forgets datagrams soon after the next ones.
-    for node in &topology.nodes {
-        for timeout in ["udp_timeout", "udp_timeout_stream"] {
-            let path = format!("net/netfilter/nf_conntrack_{timeout}");
-            node.netns.sysctl(&path, 2).unwrap();
-        }
-    }
+    set_udp_timeouts(topology, 2);
     drop(client.ask(associations).all().unwrap());
     drop(connections);
     for node in &topology.nodes {

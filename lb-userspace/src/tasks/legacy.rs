@@ -30,7 +30,7 @@ use crate::telemetry::chain;
 /// How often the kernel's connections are read.
 const PERIOD: Duration = Duration::from_secs(2);
 /// The same, as a multiple of the time that reading them takes.
-const SHARE: u32 = 20;
+const SHARE: u32 = 10;
 /// How often they are read again at once where they changed meanwhile.
 const ATTEMPTS: usize = 3;
 
