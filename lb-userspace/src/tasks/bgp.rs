@@ -218,6 +218,7 @@ impl Driver {
                     if let Err(error) = self.main.handle(wake, &buffer) {
                         self.fail(explain(&error));
                     }
+                    self.publish_address();
                 }
                 Wake::Newcomer(wake) => {
                     if let Some(leg) = &mut self.newcomer
@@ -472,6 +473,16 @@ impl Driver {
             self.handle_event(event);
         }
         while self.farewells.join_next().await.is_some() {}
+    }
+
+    /// Tells where the peer of an unnumbered session is, once it is found.
+    fn publish_address(&self) {
+        let found = self.discovery.as_ref();
+        if let Some(address) = found.and_then(|_| self.main.peer_address()) {
+            self.publish.send_if_modified(|status| {
+                std::mem::replace(&mut status.address, address) != address
+            });
+        }
     }
 
     fn fail(&self, error: String) {

@@ -93,6 +93,11 @@ impl Leg {
         Ok(())
     }
 
+    /// The other end, if there is a connection.
+    pub(super) fn peer_address(&self) -> Option<IpAddr> {
+        self.connection.as_ref()?.peer_address().ok()
+    }
+
     /// Begins to connect once that is `allowed`, to the peer that is `found` if it has to be.
     pub(super) fn dial(
         &mut self,
