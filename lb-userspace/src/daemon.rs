@@ -1,9 +1,10 @@
 //! The composition root: builds adapters, starts tasks, stops them in order.
 //!
 //! Start: everything that can be refused is refused before a packet is touched, in the order in which a
-//! person would want to hear it. Stop: the first signal withdraws the routes and closes the sessions, so
-//! that routers send elsewhere; a second signal exits at once. The programs go on with what is pinned, so
-//! that open connections do not notice; without pins they are taken off.
+//! person would want to hear it. Stop: the first signal ends the BGP sessions; a second one exits at once. A
+//! router that keeps routes over a restart (RFC 4724) is told nothing and goes on sending, since the programs
+//! go on with what is pinned; from any other one, and where the node is cordoned, drained or deleted, or
+//! nothing is pinned, the routes are withdrawn, so that it sends elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -25,6 +26,8 @@ use crate::model::intent::{Finding, Intent};
 use crate::net::{kernel_vips, netlink, unix_http};
 use crate::plan;
 use crate::plan::layout::{Capacity, Layout, Plan};
+use crate::proto::bgp::retention::Past;
+use crate::tasks::bgp::Stop;
 use crate::tasks::control::{self, Desired};
 use crate::tasks::datapath::{Datapath, Inputs};
 use crate::tasks::liveness::{self, Members, Prober, States};
@@ -237,6 +240,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         "attached"
     );
 
+    // A program that sat there before, with its maps, forwarded all the while.
+    let past = Past {
+        restarted: attached.replaces,
+        forwarding: attached.replaces,
+    };
     let view = neighbor::look(&netlink, &settings.interface).await?;
     let (snapshot_out, snapshots) = watch::channel(Snapshot::default());
     let (desired_out, desired) = watch::channel(Arc::new(Desired::default()));
@@ -285,6 +293,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         desired_out,
     ));
     let prober = Prober::new(settings.node.clone(), netlink.clone());
+    let last_snapshot = snapshots.clone();
     let prober_inputs = liveness::Inputs {
         snapshots,
         segment,
@@ -313,15 +322,16 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     if let Some(health) = health {
         tasks.spawn(health::run(health, programmed.clone()));
     }
-    let sessions = tokio::spawn(Sessions::new(book_out).run(programmed, sessions_stop));
+    let sessions = tokio::spawn(Sessions::new(book_out, past).run(programmed, sessions_stop));
 
     let outcome = tokio::select! {
         () = signals.next() => Ok(()),
         ended = tasks.join_next() => Err(anyhow!("a task of the agent ended: {ended:?}")),
     };
-    info!("stopping: routes are withdrawn; a second signal exits at once");
+    let stop = last_words(&settings, &last_snapshot.borrow());
+    info!(?stop, "stopping; a second signal exits at once");
     // A session task that is gone has nothing to stop.
-    let _ = stop_sessions.send(());
+    let _ = stop_sessions.send(stop);
     tokio::select! {
         _ = sessions => {}
         () = signals.next() => warn!("second signal: peers are not told"),
@@ -335,6 +345,22 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         None => info!("stopped"),
     }
     outcome
+}
+
+/// How sessions end: so that peers keep our routes if they can, since the programs go on; but for good where they
+/// do not, and where the node is to carry nothing any more.
+fn last_words(settings: &Settings, snapshot: &Snapshot) -> Stop {
+    let cluster = &snapshot.cluster;
+    match cluster.nodes.get(&settings.node) {
+        Some(node) if node.is_draining || node.is_cordoned => {
+            Stop::Drain(format!("node {} is drained", settings.node))
+        }
+        None if !cluster.is_partial && snapshot.revision > 0 => {
+            Stop::Drain(format!("node {} is gone from the cluster", settings.node))
+        }
+        _ if settings.pin.is_none() => Stop::Drain("torline stops".to_owned()),
+        _ => Stop::RestartOrDrain("torline stops".to_owned()),
+    }
 }
 
 fn present(xdp: netlink::XdpProgram) -> Present {

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod intent;
 pub mod name;
 pub mod password;
+pub mod peer_options;
 pub mod segment;
 pub mod session_status;
 pub mod status;

@@ -1,9 +1,11 @@
 //! Thin adapters to the kernel's network: sockets, netlink, the clock.
 
+pub mod bgp_listener;
 pub mod bgp_socket;
 pub mod clock;
 pub mod kernel_vips;
 pub mod netlink;
 pub mod probe_socket;
 pub mod tcp_md5;
+mod ttl_security;
 pub mod unix_http;

@@ -141,7 +141,7 @@ pub(crate) fn intent() -> SessionIntent {
 /// Attributes with these communities.
 pub(crate) fn with_communities(communities: &[Community]) -> RouteAttributes {
     RouteAttributes {
-        local_pref: None,
         communities: communities.iter().copied().collect(),
+        ..RouteAttributes::default()
     }
 }

@@ -100,6 +100,7 @@ mod tests {
                 Community::Large(64512, 1, 2),
             ]
             .into(),
+            ..RouteAttributes::default()
         };
         assert_eq!(
             describe(&attributes),

@@ -141,9 +141,11 @@ pub fn convert(object: &Object, settings: &Settings) -> (Option<Part>, Vec<Probl
         }
         Object::Secret(secret) => Part::Secret(secret::convert(secret, &mut problems)),
         Object::IpAddressPool(pool) => Part::Pool(pool::convert(pool, &mut problems)),
-        Object::BgpPeer(peer) => Part::Peer(Box::new(peer::convert(peer, &mut problems))),
+        Object::BgpPeer(peer) => {
+            Part::Peer(Box::new(peer::convert(peer, annotations, &mut problems)))
+        }
         Object::BgpAdvertisement(advertisement) => Part::BgpAdvertisement(
-            advertisement::convert_bgp(&advertisement.spec, &mut problems),
+            advertisement::convert_bgp(&advertisement.spec, annotations, &mut problems),
         ),
         Object::L2Advertisement(advertisement) => Part::L2Advertisement(advertisement::convert_l2(
             &advertisement.spec,

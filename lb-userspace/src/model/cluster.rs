@@ -13,6 +13,7 @@ use lb_common::addr::Mac;
 
 use super::name::ObjectName;
 use super::password::Password;
+use super::peer_options::PeerOptions;
 
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
@@ -215,6 +216,10 @@ pub struct Node {
     pub network_unavailable: bool,
     /// Label `node.kubernetes.io/exclude-from-external-load-balancers` is present.
     pub excluded: bool,
+    /// Annotation `torline.io/drain: "true"`: its routes are to go away, gently.
+    pub is_draining: bool,
+    /// `spec.unschedulable`: no pods are to come.
+    pub is_cordoned: bool,
 }
 
 /// One requirement of a label selector.
@@ -323,6 +328,10 @@ pub struct BgpPeer {
     pub ebgp_multi_hop: bool,
     /// `dualStackAddressFamily`: both families on this session.
     pub dual_stack: bool,
+    /// AS to show to this peer in place of ours.
+    pub local_asn: Option<u32>,
+    /// What not every peer asks for.
+    pub options: PeerOptions,
 }
 
 /// A BGP community.
@@ -363,6 +372,12 @@ pub struct BgpAdvertisement {
     pub aggregation_length_v6: u8,
     /// LOCAL_PREF; 0 means unset.
     pub local_pref: u32,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// How often our AS stands in AS_PATH beyond once.
+    pub prepend: u8,
+    /// Bytes a second behind each endpoint, for weighted ECMP.
+    pub link_bandwidth: Option<u32>,
     /// Communities, aliases resolved.
     pub communities: BTreeSet<Community>,
     /// Nodes that may be next hop; empty means all.

@@ -11,6 +11,7 @@ use lb_common::addr::Mac;
 use super::cluster::{Community, Family, PeerAsn, Protocol};
 use super::name::ObjectName;
 use super::password::Password;
+use super::peer_options::PeerOptions;
 
 /// The desired state of this node.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -119,6 +120,10 @@ pub struct SessionIntent {
     pub config: SessionConfig,
     /// Routes to announce.
     pub routes: BTreeMap<IpNet, RouteAttributes>,
+    /// Routes may be missing yet: the peer is not told that these are all.
+    pub is_partial: bool,
+    /// The routes are to go away, gently: first with GRACEFUL_SHUTDOWN, then altogether.
+    pub is_draining: bool,
 }
 
 /// Parameters of a BGP session.
@@ -150,6 +155,10 @@ pub struct SessionConfig {
     pub families: BTreeSet<Family>,
     /// Next hop of routes whose family is not the session's: this node's address of that family.
     pub next_hops: BTreeMap<Family, IpAddr>,
+    /// Name of this node, for the peer's operator.
+    pub host_name: String,
+    /// What not every peer asks for.
+    pub options: PeerOptions,
 }
 
 /// Attributes of a route, beyond those that the session gives.
@@ -157,6 +166,12 @@ pub struct SessionConfig {
 pub struct RouteAttributes {
     /// LOCAL_PREF, sent to internal peers.
     pub local_pref: Option<u32>,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// How often our AS stands in AS_PATH beyond once, to external peers.
+    pub prepend: u8,
+    /// Bytes a second behind this route, for weighted ECMP.
+    pub link_bandwidth: Option<u64>,
     /// Communities.
     pub communities: BTreeSet<Community>,
 }

@@ -4,10 +4,11 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::tcp_md5::{self, Md5Key};
+use super::ttl_security;
 
 /// DSCP CS6, as routing protocols mark their packets (RFC 4594 §3.1), in the upper six bits.
 const NETWORK_CONTROL: u32 = 0xc0;
@@ -19,10 +20,21 @@ pub struct DialOptions {
     pub peer: SocketAddr,
     /// Address to connect from.
     pub source: Option<IpAddr>,
+    /// What the socket is set to.
+    pub socket: SocketOptions,
+}
+
+/// What the socket of a connection is set to, whoever makes it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SocketOptions {
     /// TTL or hop limit of what we send; absent leaves the kernel's.
     pub ttl: Option<u8>,
+    /// Packets that come with less are dropped (RFC 5082).
+    pub least_ttl: Option<u8>,
     /// How long sent bytes may stay unacknowledged; absent means for ever.
     pub user_timeout: Option<Duration>,
+    /// VRF device.
+    pub device: Option<String>,
     /// TCP MD5 key.
     pub md5_key: Option<Md5Key>,
 }
@@ -54,6 +66,9 @@ pub enum DialError {
         /// Why.
         source: io::Error,
     },
+    /// The connection was lost as soon as it was made.
+    #[error("the connection is gone")]
+    Gone(#[source] io::Error),
 }
 
 /// An established TCP connection.
@@ -75,6 +90,16 @@ impl Connection {
             .connect(options.peer)
             .await;
         stream.map(Self).map_err(connect)
+    }
+
+    /// Takes a connection that the peer made.
+    ///
+    /// # Errors
+    /// An option is refused.
+    pub fn accepted(stream: TcpStream, options: &SocketOptions) -> Result<Self, DialError> {
+        let is_v4 = stream.peer_addr().map_err(DialError::Gone)?.is_ipv4();
+        set_options(&SockRef::from(&stream), is_v4, options)?;
+        Ok(Self(stream))
     }
 
     /// Our end's address.
@@ -133,26 +158,44 @@ impl Connection {
 }
 
 fn prepare(options: &DialOptions) -> Result<Socket, DialError> {
-    let is_v4 = options.peer.is_ipv4();
-    let set = |option, result: io::Result<()>| {
-        result.map_err(|source| DialError::Option { option, source })
-    };
-
     let domain = Domain::for_address(options.peer);
-    let socket = Socket::new(
-        domain,
-        Type::STREAM.nonblocking().cloexec(),
-        Some(Protocol::TCP),
-    )
-    .map_err(|source| DialError::Option {
-        option: "the protocol",
-        source,
-    })?;
-    set("TCP_NODELAY", socket.set_tcp_nodelay(true))?;
-    set(
-        "TCP_USER_TIMEOUT",
-        socket.set_tcp_user_timeout(options.user_timeout),
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = set("a protocol", Socket::new(domain, kind, Some(Protocol::TCP)))?;
+    set_options(
+        &SockRef::from(&socket),
+        options.peer.is_ipv4(),
+        &options.socket,
     )?;
+    if let Some(device) = &options.socket.device {
+        set(
+            "SO_BINDTODEVICE",
+            socket.bind_device(Some(device.as_bytes())),
+        )?;
+    }
+    if let Some(key) = &options.socket.md5_key {
+        let keyed = tcp_md5::set_key(&socket, options.peer.ip(), Some(key));
+        set("TCP_MD5SIG", keyed)?;
+    }
+    if let Some(address) = options.source {
+        let bound = socket.bind(&SockAddr::from(SocketAddr::new(address, 0)));
+        bound.map_err(|source| DialError::Source { address, source })?;
+    }
+    Ok(socket)
+}
+
+fn set<T>(option: &'static str, result: io::Result<T>) -> Result<T, DialError> {
+    result.map_err(|source| DialError::Option { option, source })
+}
+
+/// What can be set before and after the connection is there.
+fn set_options(
+    socket: &SockRef<'_>,
+    is_v4: bool,
+    options: &SocketOptions,
+) -> Result<(), DialError> {
+    set("TCP_NODELAY", socket.set_tcp_nodelay(true))?;
+    let timeout = socket.set_tcp_user_timeout(options.user_timeout);
+    set("TCP_USER_TIMEOUT", timeout)?;
     if is_v4 {
         set("IP_TOS", socket.set_tos_v4(NETWORK_CONTROL))?;
     } else {
@@ -165,17 +208,10 @@ fn prepare(options: &DialOptions) -> Result<Socket, DialError> {
             set("IPV6_UNICAST_HOPS", socket.set_unicast_hops_v6(ttl.into()))?;
         }
     }
-    if let Some(key) = &options.md5_key {
-        set(
-            "TCP_MD5SIG",
-            tcp_md5::set_key(&socket, options.peer.ip(), &key.0),
-        )?;
+    if let Some(ttl) = options.least_ttl {
+        set("IP_MINTTL", ttl_security::set_least(&**socket, is_v4, ttl))?;
     }
-    if let Some(address) = options.source {
-        let bound = socket.bind(&SockAddr::from(SocketAddr::new(address, 0)));
-        bound.map_err(|source| DialError::Source { address, source })?;
-    }
-    Ok(socket)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -186,9 +222,12 @@ mod tests {
         DialOptions {
             peer,
             source: None,
-            ttl: Some(1),
-            user_timeout: Some(Duration::from_secs(6)),
-            md5_key: None,
+            socket: SocketOptions {
+                ttl: Some(1),
+                least_ttl: None,
+                user_timeout: Some(Duration::from_secs(6)),
+                ..SocketOptions::default()
+            },
         }
     }
 
@@ -205,6 +244,19 @@ mod tests {
         assert_eq!(from.ip(), source);
         assert_eq!(connection.local_address().unwrap(), source);
         assert_eq!(connection.0.ttl().unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn packets_that_came_farther_than_allowed_are_dropped() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut options = options(listener.local_addr().unwrap());
+        options.socket.user_timeout = Some(Duration::from_millis(200));
+        // The listener answers with 64.
+        options.socket.least_ttl = Some(65);
+        let refused = Connection::dial(&options).await.unwrap_err();
+        assert!(matches!(refused, DialError::Connect { .. }), "{refused:?}");
+        options.socket.least_ttl = Some(64);
+        assert!(Connection::dial(&options).await.is_ok());
     }
 
     #[tokio::test]

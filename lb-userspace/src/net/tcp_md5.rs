@@ -42,11 +42,18 @@ struct TcpMd5Sig {
 
 const _: () = assert!(size_of::<TcpMd5Sig>() == 216);
 
-/// Signs and checks every segment from and to `peer` with `key`. Must come before connect.
+/// Signs and checks every segment from and to `peer` with `key`, or no longer. Must come before connect; on a
+/// listening socket it counts for connections to come.
 ///
 /// # Errors
-/// The key has no or more than 80 octets, or the kernel has no TCP MD5.
-pub(super) fn set_key(socket: &impl AsFd, peer: IpAddr, key: &[u8]) -> io::Result<()> {
+/// The key has no or more than 80 octets, there was none to forget, or the kernel has no TCP MD5.
+pub(super) fn set_key(socket: &impl AsFd, peer: IpAddr, key: Option<&Md5Key>) -> io::Result<()> {
+    let octets = key.map(|key| key.0.as_slice());
+    // The kernel takes a key without length for none.
+    if octets.is_some_and(<[u8]>::is_empty) {
+        return Err(wrong_length(0));
+    }
+    let key = octets.unwrap_or_default();
     let mut option = TcpMd5Sig {
         address: socket_address(peer),
         flags: 0,
@@ -55,16 +62,8 @@ pub(super) fn set_key(socket: &impl AsFd, peer: IpAddr, key: &[u8]) -> io::Resul
         ifindex: 0,
         key: [0; MAX_KEY],
     };
-    let room = option
-        .key
-        .get_mut(..key.len())
-        .filter(|room| !room.is_empty());
-    let Some(room) = room else {
-        let message = format!(
-            "a TCP MD5 password has 1 to {MAX_KEY} octets, not {}",
-            key.len()
-        );
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    let Some(room) = option.key.get_mut(..key.len()) else {
+        return Err(wrong_length(key.len()));
     };
     room.copy_from_slice(key);
     option.key_length = u16::try_from(key.len()).unwrap_or(u16::MAX);
@@ -85,6 +84,11 @@ pub(super) fn set_key(socket: &impl AsFd, peer: IpAddr, key: &[u8]) -> io::Resul
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+fn wrong_length(length: usize) -> io::Error {
+    let message = format!("a TCP MD5 password has 1 to {MAX_KEY} octets, not {length}");
+    io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
 /// `struct sockaddr_in` or `sockaddr_in6` without port and scope, padded with zeros.
@@ -115,7 +119,8 @@ mod tests {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         let peer = IpAddr::from([127, 0, 0, 1]);
         for length in [0, 81, 1000] {
-            let error = set_key(&socket, peer, &vec![b'x'; length]).unwrap_err();
+            let key = Md5Key::new(vec![b'x'; length]);
+            let error = set_key(&socket, peer, Some(&key)).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         }
     }

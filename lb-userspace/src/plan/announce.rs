@@ -8,6 +8,7 @@ pub mod bgp;
 pub mod layer2;
 mod withheld;
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -35,6 +36,8 @@ pub struct Subject<'a> {
     pub pool: &'a str,
     /// Nodes with an endpoint that serves.
     pub serving_nodes: BTreeSet<&'a str>,
+    /// How many endpoints that serve each node has.
+    pub serving_counts: BTreeMap<&'a str, u64>,
     /// Whether any endpoint serves, on a known node or not.
     pub is_served: bool,
 }
@@ -50,11 +53,16 @@ impl<'a> Subject<'a> {
         node_of: impl Fn(&'a Endpoint) -> Option<&'a str>,
     ) -> Self {
         let serving = || endpoints.iter().filter(|endpoint| serves(endpoint));
+        let mut serving_counts = BTreeMap::new();
+        for node in serving().filter_map(&node_of) {
+            *serving_counts.entry(node).or_default() += 1;
+        }
         Self {
             name,
             service,
             addresses,
             pool,
+            serving_counts,
             serving_nodes: serving().filter_map(node_of).collect(),
             is_served: serving().next().is_some(),
         }

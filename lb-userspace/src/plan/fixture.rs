@@ -157,6 +157,8 @@ pub(super) fn peer(address: &str) -> BgpPeer {
         password: None,
         ebgp_multi_hop: false,
         dual_stack: false,
+        local_asn: None,
+        options: Default::default(),
     }
 }
 
@@ -166,6 +168,9 @@ pub(super) fn bgp_advertisement() -> BgpAdvertisement {
         aggregation_length: 32,
         aggregation_length_v6: 128,
         local_pref: 0,
+        med: None,
+        prepend: 0,
+        link_bandwidth: None,
         communities: Default::default(),
         node_selectors: Vec::new(),
         peers: Default::default(),

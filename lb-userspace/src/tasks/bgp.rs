@@ -2,57 +2,70 @@
 //!
 //! ```text
 //!   SessionIntent ──watch──▶ ┌────────────┐ ──watch──▶ SessionStatus
-//!   Stop ─────────oneshot──▶ │ one task   │ ◀──TCP──▶ peer
-//!                            └────────────┘
+//!   connections ────mpsc───▶ │ one task   │ ◀──TCP──▶ peer
+//!   Stop ─────────oneshot──▶ └────────────┘
 //! ```
 //!
 //! Both watches hold only the latest value, so a slow peer or reader costs nothing. The task owns the session
-//! and the connection; nothing is shared.
+//! and its connections, of which there are two only while a collision is undecided; nothing is shared.
 
-use std::future::{Future, pending};
+use std::future::pending;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
-use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
-use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
-use tokio::time::{sleep_until, timeout};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, info, warn};
 
+use self::leg::{Leg, timer};
 use self::parameters::{dial_key, dial_options, peer_address, session_config, session_routes};
+use self::status::{explain, session_state};
 use crate::model::intent::{SessionConfig, SessionIntent};
-use crate::model::session_status::{SessionState, SessionStatus};
-use crate::net::bgp_socket::{Connection, DialError};
+use crate::model::session_status::SessionStatus;
+use crate::net::bgp_listener::ListenError;
+use crate::net::bgp_socket::Connection;
+use crate::proto::bgp::collision::{self, Outcome};
 use crate::proto::bgp::fsm::State;
 use crate::proto::bgp::notification::Cease;
 use crate::proto::bgp::reason::Reason;
-use crate::proto::bgp::session::{self, Event, Session, Withheld};
+use crate::proto::bgp::retention::Past;
+use crate::proto::bgp::session::{self, Event, Session};
 
+mod leg;
+pub mod listener;
 mod parameters;
+mod status;
 
-/// Time for the last messages of a session to leave, and for the peer to close.
-const LINGER: Duration = Duration::from_secs(1);
 /// Octets per read.
 const READ_SIZE: usize = 64 * 1024;
+/// Time between GRACEFUL_SHUTDOWN and withdrawal where the node is drained and nothing else is configured.
+const DRAIN_WAIT: Duration = Duration::from_secs(5);
+/// Connections that end at the same time; more are closed without waiting for the peer.
+const FAREWELLS: usize = 4;
 
 /// How a session is to end.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Stop {
     /// Close without a word: the agent is about to come back, and a helping peer keeps the routes.
     Restart,
+    /// The same at a peer that keeps the routes, else a drain.
+    RestartOrDrain(String),
     /// Withdraw everything, then Cease with a text for the peer's operator.
     Drain(String),
     /// The peer is no longer configured.
     Deconfigured,
 }
 
+/// A connection that the peer made, or why none can come.
+pub type Incoming = Result<Connection, ListenError>;
+
 /// A running session.
 #[derive(Debug)]
 pub struct Peer {
     /// What the session is doing.
     pub status: watch::Receiver<SessionStatus>,
+    /// Where to hand in connections that the peer made.
+    pub incoming: mpsc::Sender<Incoming>,
     stop: oneshot::Sender<Stop>,
     task: JoinHandle<()>,
 }
@@ -62,16 +75,29 @@ impl Peer {
     /// reset it only where they must. It ends when [`stopped`](Self::stop), or as [`Stop::Restart`] when this
     /// value or the sender of `intent` is dropped.
     pub fn spawn(name: String, intent: watch::Receiver<SessionIntent>) -> Self {
+        Self::spawn_again(name, intent, Past::default())
+    }
+
+    /// The same, of an agent that was there before.
+    pub fn spawn_again(name: String, intent: watch::Receiver<SessionIntent>, past: Past) -> Self {
         let (stop, stopped) = oneshot::channel();
+        let (incoming, accepted) = mpsc::channel(1);
         let (publish, status) = {
             let address = intent.borrow().config.peer_address;
             watch::channel(SessionStatus::new(name, address, clock()))
         };
-        let task = tokio::spawn(Driver::new(intent, publish).run(stopped));
-        Self { status, stop, task }
+        let driver = Driver::new(intent, accepted, publish, past);
+        let task = tokio::spawn(driver.run(stopped));
+        Self {
+            status,
+            incoming,
+            stop,
+            task,
+        }
     }
 
-    /// Ends the session; returns when the peer has been told, or after two seconds at the latest.
+    /// Ends the session; returns when the peer has been told, at the latest two seconds after the wait of a
+    /// drain, if one is configured.
     pub async fn stop(self, stop: Stop) {
         // A task that is gone already has nothing left to say.
         let _ = self.stop.send(stop);
@@ -85,16 +111,22 @@ fn clock() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-type Dialing = Pin<Box<dyn Future<Output = Result<Connection, DialError>> + Send>>;
-
 struct Driver {
     intent: watch::Receiver<SessionIntent>,
+    accepted: mpsc::Receiver<Incoming>,
     publish: watch::Sender<SessionStatus>,
+    /// Of the routes in the status.
+    generation: u64,
     config: SessionConfig,
-    session: Session,
-    dialing: Option<Dialing>,
-    connection: Option<Connection>,
-    unsent: Bytes,
+    main: Leg,
+    /// A connection that the peer made while there is another one.
+    newcomer: Option<Leg>,
+    /// When routes that carry GRACEFUL_SHUTDOWN are withdrawn.
+    withdraw_at: Option<Instant>,
+    is_withdrawn: bool,
+    /// What to say when they are, if that is the end.
+    last_words: Option<String>,
+    farewells: JoinSet<()>,
 }
 
 /// What woke the task.
@@ -102,89 +134,114 @@ enum Wake {
     Stopped(Stop),
     IntentChanged,
     IntentClosed,
-    Dialed(Result<Connection, DialError>),
-    Read(io::Result<usize>),
-    Writable,
-    Timeout,
+    Accepted(Incoming),
+    Main(leg::Wake),
+    Newcomer(leg::Wake),
+    WithdrawalDue,
 }
 
 impl Driver {
     fn new(
         mut intent: watch::Receiver<SessionIntent>,
+        accepted: mpsc::Receiver<Incoming>,
         publish: watch::Sender<SessionStatus>,
+        past: Past,
     ) -> Self {
-        let SessionIntent { config, routes } = intent.borrow_and_update().clone();
-        let mut session = Session::new(session_config(&config), seed(), clock());
-        session.handle_routes(session_routes(&routes));
-        Self {
+        let (config, is_draining) = {
+            let intent = intent.borrow_and_update();
+            (intent.config.clone(), intent.is_draining)
+        };
+        let session = new_session(&config, past);
+        let mut driver = Self {
             intent,
+            accepted,
             publish,
+            generation: 0,
             config,
-            session,
-            dialing: None,
-            connection: None,
-            unsent: Bytes::new(),
-        }
+            main: Leg::new(session, None),
+            newcomer: None,
+            // Who is told nothing yet need not be told that it goes away.
+            withdraw_at: is_draining.then(clock),
+            is_withdrawn: false,
+            last_words: None,
+            farewells: JoinSet::new(),
+        };
+        driver.set_routes();
+        driver
     }
 
     async fn run(mut self, mut stopped: oneshot::Receiver<Stop>) {
-        let mut buffer = vec![0; READ_SIZE];
+        let (mut buffer, mut second) = (vec![0; READ_SIZE], vec![0; READ_SIZE]);
+        let mut is_stopped = false;
         loop {
-            self.settle().await;
+            self.settle();
             let wake = tokio::select! {
-                stop = &mut stopped => Wake::Stopped(stop.unwrap_or(Stop::Restart)),
+                stop = &mut stopped, if !is_stopped => Wake::Stopped(stop.unwrap_or(Stop::Restart)),
                 changed = self.intent.changed() => match changed {
                     Ok(()) => Wake::IntentChanged,
                     Err(_) => Wake::IntentClosed,
                 },
-                dialed = ready(&mut self.dialing) => Wake::Dialed(dialed),
-                read = read(self.connection.as_ref(), &mut buffer) => Wake::Read(read),
-                () = writable(self.connection.as_ref(), &self.unsent) => Wake::Writable,
-                () = timer(self.session.poll_timeout().map(|(at, _)| at)) => Wake::Timeout,
+                Some(incoming) = self.accepted.recv() => Wake::Accepted(incoming),
+                wake = self.main.wake(&mut buffer) => Wake::Main(wake),
+                wake = newcomer(self.newcomer.as_mut(), &mut second) => Wake::Newcomer(wake),
+                () = timer(self.withdraw_at.filter(|_| !self.is_withdrawn)) => Wake::WithdrawalDue,
             };
             match wake {
-                Wake::Stopped(stop) => return self.stop(stop).await,
-                Wake::IntentClosed => return self.stop(Stop::Restart).await,
+                Wake::Stopped(stop) => match self.begin_stop(stop) {
+                    Some(stop) => return self.finish(stop).await,
+                    None => is_stopped = true,
+                },
+                Wake::IntentClosed => return self.finish(session::Stop::Abandon).await,
                 Wake::IntentChanged => self.follow_intent().await,
-                Wake::Dialed(result) => self.dialed(result),
-                Wake::Read(Ok(length @ 1..)) => {
-                    self.session
-                        .handle_bytes(buffer.get(..length).unwrap_or_default(), clock());
+                Wake::Accepted(incoming) => self.accept(incoming),
+                Wake::Main(wake) => {
+                    if let Err(error) = self.main.handle(wake, &buffer) {
+                        self.fail(explain(&error));
+                    }
                 }
-                Wake::Read(Ok(0) | Err(_)) => self.session.handle_disconnected(clock()),
-                // What there is to write is written while settling.
-                Wake::Writable => {}
-                Wake::Timeout => self.session.handle_timeout(clock()),
+                Wake::Newcomer(wake) => {
+                    if let Some(leg) = &mut self.newcomer
+                        && let Err(error) = leg.handle(wake, &second)
+                    {
+                        debug!(peer = self.peer(), %error, "a connection of the peer is gone");
+                    }
+                }
+                Wake::WithdrawalDue => {
+                    if let Some(text) = self.last_words.take() {
+                        return self.finish(drained(text)).await;
+                    }
+                    self.set_routes();
+                }
             }
         }
     }
 
-    /// Does what the session asks for until it asks for nothing more, then publishes its status.
-    async fn settle(&mut self) {
+    /// Does what the sessions ask for until they ask for nothing more, then publishes the status.
+    fn settle(&mut self) {
+        while self.farewells.try_join_next().is_some() {}
         loop {
-            while let Some(event) = self.session.poll_event() {
-                self.handle_event(event).await;
+            while let Some(event) = self.main.session.poll_event() {
+                self.handle_event(event);
             }
-            if !self.write() {
+            self.settle_newcomer();
+            if !self.main.write() && !self.has_events() {
                 break;
             }
         }
-        self.publish_status();
+        status::publish(&self.main.session, &mut self.generation, &self.publish);
     }
 
-    async fn handle_event(&mut self, event: Event) {
+    fn has_events(&self) -> bool {
+        self.main.session.has_events()
+    }
+
+    fn handle_event(&mut self, event: Event) {
         match event {
-            Event::Dial => {
-                let options = dial_options(&self.config);
-                self.dialing = Some(Box::pin(async move { Connection::dial(&options).await }));
-            }
-            Event::Close { graceful } => {
-                self.dialing = None;
-                let unsent = std::mem::take(&mut self.unsent);
-                if let Some(connection) = self.connection.take().filter(|_| graceful) {
-                    // The session is over for whoever asks, though its last words are still under way.
-                    self.publish_status();
-                    self.linger(connection, unsent).await;
+            Event::Dial => self.main.dial(dial_options(&self.config)),
+            Event::Close { graceful: false } => self.main.close(),
+            Event::Close { graceful: true } => {
+                if let Some(farewell) = self.main.take_farewell() {
+                    self.farewells.spawn(farewell.say());
                 }
             }
             Event::StateChanged(state) => {
@@ -212,135 +269,169 @@ impl Driver {
         }
     }
 
-    /// Delivers the last messages of a connection, within [`LINGER`].
-    async fn linger(&mut self, connection: Connection, mut unsent: Bytes) {
-        let session = &mut self.session;
-        let deliver = async {
-            loop {
-                while !unsent.is_empty() {
-                    let written = connection.try_write(&unsent)?;
-                    unsent.advance(written);
-                    if written == 0 {
-                        connection.writable().await?;
-                    }
-                }
-                match session.poll_transmit() {
-                    Some(message) => unsent = message,
-                    None => return connection.drain().await,
-                }
-            }
+    /// A connection from the peer: the session's if it waits for one, else a newcomer.
+    fn accept(&mut self, incoming: Incoming) {
+        let connection = match incoming {
+            Ok(connection) => connection,
+            Err(error) => return self.fail(error.to_string()),
         };
-        match timeout(LINGER, deliver).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => debug!(%error, "the peer closed before it had read everything"),
-            Err(_) => debug!("the peer did not close in time"),
-        }
-        // A peer that took nothing must not hear it on the next connection.
-        while self.session.poll_transmit().is_some() {}
-    }
-
-    /// Writes until there is nothing to write or the connection is full; says whether the session may have
-    /// something to say about it.
-    fn write(&mut self) -> bool {
-        let Some(connection) = &self.connection else {
-            return false;
+        let Ok(local) = connection.local_address() else {
+            return;
         };
-        loop {
-            if self.unsent.is_empty() {
-                match self.session.poll_transmit() {
-                    Some(message) => self.unsent = message,
-                    None => return false,
-                }
-            }
-            match connection.try_write(&self.unsent) {
-                Ok(0) => {
-                    self.session.handle_blocked(clock());
-                    return false;
-                }
-                Ok(written) => {
-                    self.unsent.advance(written);
-                    self.session.handle_written();
-                }
-                Err(_) => {
-                    self.session.handle_disconnected(clock());
-                    return true;
-                }
+        match self.main.session.state() {
+            // RFC 4271 §8.2.2: Idle refuses connections; this also slows down a peer that fails over and over.
+            State::Idle => debug!(peer = self.peer(), "a connection of the peer is refused"),
+            State::Active => self.main.attach(connection, local),
+            State::Connect | State::OpenSent | State::OpenConfirm | State::Established => {
+                let session = Session::accepted(
+                    session_config(&self.config),
+                    self.main.session.past(clock()),
+                    seed(),
+                    local,
+                    clock(),
+                );
+                // The newest counts: there are never more than two, however many a peer opens.
+                self.newcomer = Some(Leg::new(session, Some(connection)));
             }
         }
     }
 
-    fn dialed(&mut self, result: Result<Connection, DialError>) {
-        self.dialing = None;
-        let connected = result.and_then(|connection| match connection.local_address() {
-            Ok(local) => Ok((connection, local)),
-            Err(source) => Err(DialError::Connect {
-                peer: peer_address(&self.config),
-                source,
-            }),
-        });
-        match connected {
-            Ok((connection, local)) => {
-                self.connection = Some(connection);
-                self.session.handle_connected(local, clock());
+    fn settle_newcomer(&mut self) {
+        let Some(mut leg) = self.newcomer.take() else {
+            return;
+        };
+        while let Some(event) = leg.session.poll_event() {
+            match event {
+                Event::Close { graceful: false } => leg.close(),
+                Event::Close { graceful: true } => self.say_farewell(&mut leg),
+                Event::Failed(reason) => debug!(peer = self.peer(), %reason, "newer connection"),
+                Event::Dial | Event::StateChanged(_) => {}
             }
-            Err(error) => {
-                self.fail(explain(&error));
-                self.session.handle_disconnected(clock());
+        }
+        leg.write();
+        if leg.session.state() == State::Idle {
+            return;
+        }
+        match collision::resolve(&self.main.session, &leg.session) {
+            None => self.newcomer = Some(leg),
+            Some(Outcome::KeepPresent) => {
+                leg.session.handle_stop(session::Stop::Collision, clock());
+                self.say_farewell(&mut leg);
             }
+            Some(outcome) => {
+                let stop = match outcome {
+                    Outcome::KeepNewcomer => session::Stop::Collision,
+                    Outcome::KeepPresent | Outcome::Replace => session::Stop::Abandon,
+                };
+                self.main.session.handle_stop(stop, clock());
+                while let Some(event) = self.main.session.poll_event() {
+                    self.handle_event(event);
+                }
+                self.main.take_over(leg);
+            }
+        }
+    }
+
+    fn say_farewell(&mut self, leg: &mut Leg) {
+        if let Some(farewell) = leg.take_farewell()
+            && self.farewells.len() < FAREWELLS
+        {
+            self.farewells.spawn(farewell.say());
         }
     }
 
     async fn follow_intent(&mut self) {
-        let SessionIntent { config, routes } = self.intent.borrow_and_update().clone();
+        let config = self.intent.borrow_and_update().config.clone();
         let parameters = session_config(&config);
         let before = session_config(&self.config);
         if before.needs_new_open(&parameters) || dial_key(&self.config) != dial_key(&config) {
             let is_same_peer = peer_address(&self.config) == peer_address(&config);
-            let subcode = if is_same_peer {
-                Cease::OtherConfigurationChange
-            } else {
-                Cease::PeerDeconfigured
-            };
             info!(
                 peer = self.peer(),
                 "BGP session restarts with new parameters"
             );
-            self.finish(session::Stop::Cease {
-                subcode,
-                text: String::new(),
+            self.newcomer = None;
+            self.end(if is_same_peer {
+                session::Stop::Reset
+            } else {
+                session::Stop::Cease {
+                    subcode: Cease::PeerDeconfigured,
+                    text: String::new(),
+                }
             })
             .await;
-            self.session = Session::new(parameters, seed(), clock());
+            let counters = *self.main.session.counters();
+            let past = self.main.session.past(clock());
+            self.main = Leg::new(new_session(&config, past), None);
+            self.main.session.set_counters(counters);
             self.publish
                 .send_modify(|status| status.address = config.peer_address);
         } else {
-            self.session.handle_config(parameters);
+            self.main.session.handle_config(parameters);
         }
         self.config = config;
-        self.session.handle_routes(session_routes(&routes));
+        self.set_routes();
     }
 
-    async fn stop(mut self, stop: Stop) {
-        self.finish(match stop {
-            Stop::Restart => session::Stop::Abandon,
-            Stop::Drain(text) => session::Stop::Cease {
-                subcode: Cease::AdministrativeShutdown,
-                text,
-            },
-            Stop::Deconfigured => session::Stop::Cease {
+    /// Gives the session its routes: as they are, with GRACEFUL_SHUTDOWN (RFC 8326 §4), or none.
+    fn set_routes(&mut self) {
+        let intent = self.intent.borrow();
+        let now = clock();
+        if intent.is_draining || self.last_words.is_some() {
+            let wait = self.config.options.drain_wait.unwrap_or(DRAIN_WAIT);
+            self.withdraw_at.get_or_insert(now + wait);
+        } else {
+            self.withdraw_at = None;
+        }
+        self.is_withdrawn = self.withdraw_at.is_some_and(|at| at <= now);
+        let routes = if self.is_withdrawn {
+            Default::default()
+        } else {
+            session_routes(&intent.routes, self.withdraw_at.is_some())
+        };
+        let is_partial = intent.is_partial && !self.is_withdrawn;
+        self.main.session.handle_routes(routes, is_partial);
+    }
+
+    /// How the session ends; none if its routes are to be said farewell first.
+    fn begin_stop(&mut self, stop: Stop) -> Option<session::Stop> {
+        let negotiated = self.main.session.negotiated();
+        let is_kept = negotiated.is_some_and(|negotiated| negotiated.restart.keeps);
+        match stop {
+            Stop::Restart => Some(session::Stop::Abandon),
+            Stop::RestartOrDrain(_) if is_kept => Some(session::Stop::Abandon),
+            Stop::RestartOrDrain(text) | Stop::Drain(text) => {
+                let is_up = self.main.session.state() == State::Established;
+                // The programs go on after the agent: there is no hurry, but nothing to wait for either, unless
+                // the peer is known to need the time.
+                if is_up && self.config.options.drain_wait.is_some() && !self.is_withdrawn {
+                    self.last_words = Some(text);
+                    self.set_routes();
+                    None
+                } else {
+                    Some(drained(text))
+                }
+            }
+            Stop::Deconfigured => Some(session::Stop::Cease {
                 subcode: Cease::PeerDeconfigured,
                 text: String::new(),
-            },
-        })
-        .await;
+            }),
+        }
     }
 
-    async fn finish(&mut self, stop: session::Stop) {
-        self.session.handle_stop(stop, clock());
-        while let Some(event) = self.session.poll_event() {
-            self.handle_event(event).await;
+    async fn finish(mut self, stop: session::Stop) {
+        self.newcomer = None;
+        self.end(stop).await;
+        status::publish(&self.main.session, &mut self.generation, &self.publish);
+    }
+
+    /// Ends the session, and returns when the peer has been told.
+    async fn end(&mut self, stop: session::Stop) {
+        self.main.session.handle_stop(stop, clock());
+        while let Some(event) = self.main.session.poll_event() {
+            self.handle_event(event);
         }
-        self.publish_status();
+        while self.farewells.join_next().await.is_some() {}
     }
 
     fn fail(&self, error: String) {
@@ -357,136 +448,34 @@ impl Driver {
     fn peer(&self) -> String {
         self.publish.borrow().peer.clone()
     }
+}
 
-    fn publish_status(&self) {
-        let negotiated = self.session.negotiated();
-        let adj_out = self.session.adj_out();
-        let (notifications_sent, notifications_received) = self.session.notifications();
-        let families = negotiated
-            .iter()
-            .flat_map(|n| &n.families)
-            .map(ToString::to_string)
-            .collect();
-        self.publish.send_if_modified(|status| {
-            let mut changed = set(
-                &mut status.hold_time,
-                negotiated.map(|n| n.hold_time.as_secs()),
-            );
-            changed |= set(&mut status.peer_asn, negotiated.map(|n| n.peer_asn));
-            changed |= set(
-                &mut status.peer_router_id,
-                negotiated.map(|n| n.peer_router_id),
-            );
-            changed |= set(&mut status.families, families);
-            changed |= set(&mut status.not_announced, not_announced(&self.session));
-            changed |= set(
-                &mut status.received_refused,
-                self.session.received_refused(),
-            );
-            changed |= set(&mut status.notifications_sent, notifications_sent);
-            changed |= set(&mut status.notifications_received, notifications_received);
-            if !status.routes.iter().eq(adj_out.sent().keys()) {
-                status.routes = adj_out.sent().keys().copied().collect();
-                changed = true;
-            }
-            changed
-        });
+async fn newcomer(leg: Option<&mut Leg>, buffer: &mut [u8]) -> leg::Wake {
+    match leg {
+        Some(leg) => leg.wake(buffer).await,
+        None => pending().await,
     }
 }
 
-fn set<T: PartialEq>(field: &mut T, value: T) -> bool {
-    let changed = *field != value;
-    *field = value;
-    changed
-}
-
-fn not_announced(session: &Session) -> Vec<String> {
-    let withheld = session.withheld().map(|(family, why)| match why {
-        Withheld::NotOffered => format!("{family}: the peer does not offer it on this session"),
-        Withheld::NoNextHop => {
-            format!("{family}: this node has no address of that family as next hop")
-        }
+fn new_session(config: &SessionConfig, past: Past) -> Session {
+    let mut session = Session::new(session_config(config), seed(), clock());
+    let profile = config.options.restart_profile;
+    let window = profile.map_or(Duration::ZERO, |profile| {
+        profile.restart_time() + profile.stale_time()
     });
-    let oversized = session.adj_out().oversized().iter();
-    let oversized =
-        oversized.map(|prefix| format!("{prefix}: its communities do not fit into a message"));
-    withheld.chain(oversized).collect()
+    session.handle_restart(past, clock() + window);
+    session
 }
 
-async fn ready(dialing: &mut Option<Dialing>) -> Result<Connection, DialError> {
-    match dialing {
-        Some(dialing) => dialing.await,
-        None => pending().await,
-    }
-}
-
-async fn read(connection: Option<&Connection>, buffer: &mut [u8]) -> io::Result<usize> {
-    match connection {
-        Some(connection) => connection.read(buffer).await,
-        None => pending().await,
-    }
-}
-
-/// Waits for room only if there is something to write. A broken connection is for the reader to report.
-async fn writable(connection: Option<&Connection>, unsent: &Bytes) {
-    match connection.filter(|_| !unsent.is_empty()) {
-        Some(connection) if connection.writable().await.is_ok() => {}
-        _ => pending().await,
-    }
-}
-
-async fn timer(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline.into()).await,
-        None => pending().await,
+const fn drained(text: String) -> session::Stop {
+    session::Stop::Cease {
+        subcode: Cease::AdministrativeShutdown,
+        text,
     }
 }
 
 fn seed() -> u64 {
     RandomState::new().hash_one(0_u8)
-}
-
-const fn session_state(state: State) -> SessionState {
-    match state {
-        State::Idle => SessionState::Idle,
-        State::Connect => SessionState::Connect,
-        State::Active => SessionState::Active,
-        State::OpenSent => SessionState::OpenSent,
-        State::OpenConfirm => SessionState::OpenConfirm,
-        State::Established => SessionState::Established,
-    }
-}
-
-/// A failed dial, its cause, and what to do about it.
-fn explain(error: &DialError) -> String {
-    let (source, hint) = match error {
-        DialError::Option { source, .. } => (source, ""),
-        DialError::Source { source, .. } => {
-            (source, "; sourceAddress must be an address of this node")
-        }
-        DialError::Connect { source, .. } => (
-            source,
-            match source.kind() {
-                io::ErrorKind::ConnectionRefused => {
-                    "; is BGP running there and is this node configured as neighbour?"
-                }
-                io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
-                    "; is there a route to it? A peer more than one hop away needs ebgpMultiHop"
-                }
-                io::ErrorKind::TimedOut => "; is it reachable, with the same password?",
-                io::ErrorKind::AddrNotAvailable => "; this node has no address to reach it from",
-                _ => "",
-            },
-        ),
-    };
-    // The kernel's words without Rust's "(os error 111)".
-    let text = source.to_string();
-    let cause = text
-        .split(" (os error")
-        .next()
-        .unwrap_or(&text)
-        .to_lowercase();
-    format!("{error}: {cause}{hint}")
 }
 
 #[cfg(test)]

@@ -13,12 +13,14 @@ use ipnet::IpNet;
 use tokio::sync::{oneshot, watch};
 use tracing::info;
 
+use super::bgp::listener::Doors;
 use super::bgp::{Peer, Stop};
 use super::datapath::Programmed;
 use crate::model::intent::{RouteAttributes, SessionIntent};
 use crate::model::session_status::{SessionState, SessionStatus};
 use crate::model::status::SessionReport;
 use crate::net::clock;
+use crate::proto::bgp::retention::Past;
 
 /// Where to read what each session does, by BGPPeer.
 pub type SessionBook = BTreeMap<String, watch::Receiver<SessionStatus>>;
@@ -27,6 +29,8 @@ pub type SessionBook = BTreeMap<String, watch::Receiver<SessionStatus>>;
 #[derive(Debug)]
 pub struct Sessions {
     running: BTreeMap<String, Running>,
+    doors: Doors,
+    past: Past,
     book: watch::Sender<SessionBook>,
 }
 
@@ -37,44 +41,45 @@ struct Running {
 }
 
 impl Sessions {
-    /// None yet; `book` says where to read about those to come.
-    pub fn new(book: watch::Sender<SessionBook>) -> Self {
+    /// None yet; `book` says where to read about those to come, `past` whether there were some before.
+    pub fn new(book: watch::Sender<SessionBook>, past: Past) -> Self {
         Self {
             running: BTreeMap::new(),
+            doors: Doors::default(),
+            past,
             book,
         }
     }
 
-    /// Runs until told to stop, or until nothing more is programmed; then withdraws everything, closes
-    /// the sessions, and returns when the peers have been told.
+    /// Runs until told to stop, or until nothing more is programmed; then ends the sessions, and returns when
+    /// the peers have been told.
     pub async fn run(
         mut self,
         mut programmed: watch::Receiver<Option<Programmed>>,
-        mut stop: oneshot::Receiver<()>,
+        mut stop: oneshot::Receiver<Stop>,
     ) {
-        loop {
+        let stop = loop {
             tokio::select! {
                 changed = programmed.changed() => {
                     if changed.is_err() {
-                        break;
+                        break Stop::RestartOrDrain(LAST_WORDS.to_owned());
                     }
                     let now = programmed.borrow_and_update().clone();
                     if let Some(programmed) = now {
                         self.follow(&programmed).await;
                     }
                 }
-                _ = &mut stop => break,
+                told = &mut stop => {
+                    break told.unwrap_or_else(|_| Stop::RestartOrDrain(LAST_WORDS.to_owned()));
+                }
             }
-        }
+        };
+        self.doors.follow(std::iter::empty());
         let sessions = std::mem::take(&mut self.running);
         if !sessions.is_empty() {
-            info!(sessions = sessions.len(), "withdrawing routes");
+            info!(sessions = sessions.len(), ?stop, "ending BGP sessions");
         }
-        end(
-            sessions.into_values(),
-            &Stop::Drain("torline stops".to_owned()),
-        )
-        .await;
+        end(sessions.into_values(), &stop).await;
     }
 
     async fn follow(&mut self, programmed: &Programmed) {
@@ -96,7 +101,7 @@ impl Sessions {
                 None => {
                     let first = released(session, programmed, &BTreeMap::new());
                     let (intent, follower) = watch::channel(first);
-                    let peer = Peer::spawn(name.clone(), follower);
+                    let peer = Peer::spawn_again(name.clone(), follower, self.past);
                     self.running.insert(name.clone(), Running { intent, peer });
                 }
             }
@@ -107,9 +112,17 @@ impl Sessions {
                 .map(|(name, running)| (name.clone(), running.peer.status.clone()))
                 .collect(),
         );
+        let guests = self.running.iter().filter_map(|(name, running)| {
+            let session = wanted.get(name)?;
+            Some((&session.config, &running.peer.incoming))
+        });
+        self.doors.follow(guests);
         end(gone.into_iter(), &Stop::Deconfigured).await;
     }
 }
+
+/// What peers are told by an agent that ends for a reason of its own.
+const LAST_WORDS: &str = "torline stops";
 
 /// Ends sessions side by side.
 async fn end(sessions: impl Iterator<Item = Running>, stop: &Stop) {
@@ -124,6 +137,7 @@ fn released(
     announced: &BTreeMap<IpNet, RouteAttributes>,
 ) -> SessionIntent {
     let mut released = session.clone();
+    released.is_partial |= programmed.failure.is_some();
     released.routes.retain(|prefix, _| {
         let is_waiting = programmed.failure.is_some() && !announced.contains_key(prefix);
         !is_waiting && !is_refused(*prefix, programmed)

@@ -8,7 +8,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use lb_userspace::model::cluster::{Family, PeerAsn};
 use lb_userspace::model::intent::{SessionConfig, SessionIntent};
+use lb_userspace::model::peer_options::PeerOptions;
 use lb_userspace::model::session_status::{SessionState, SessionStatus};
+use lb_userspace::proto::bgp::retention::Past;
+use lb_userspace::tasks::bgp::listener::Doors;
 use lb_userspace::tasks::bgp::{Peer, Stop};
 use tokio::sync::{oneshot, watch};
 
@@ -33,16 +36,34 @@ impl Speaker {
     /// # Errors
     /// When no thread or runtime is to be had.
     pub fn start(netns: &Netns, intent: SessionIntent) -> Result<Self> {
+        Self::start_again(netns, intent, Past::default())
+    }
+
+    /// The same, of an agent that was there before.
+    ///
+    /// # Errors
+    /// When no thread or runtime is to be had.
+    pub fn start_again(netns: &Netns, intent: SessionIntent, past: Past) -> Result<Self> {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build()?;
         let (sender, receiver) = watch::channel(intent);
-        let (stop, stopped) = oneshot::channel();
+        let (stop, mut stopped) = oneshot::channel();
         let (told, status) = std::sync::mpsc::channel();
         let thread = netns.spawn(move || {
             runtime.block_on(async {
-                let peer = Peer::spawn("tor".to_owned(), receiver);
+                let mut intent = receiver.clone();
+                let peer = Peer::spawn_again("tor".to_owned(), receiver, past);
                 let _ = told.send(peer.status.clone());
-                peer.stop(stopped.await.unwrap_or(Stop::Restart)).await;
+                let mut doors = Doors::default();
+                let stop = loop {
+                    let config = intent.borrow_and_update().config.clone();
+                    doors.follow(std::iter::once((&config, &peer.incoming)));
+                    tokio::select! {
+                        stop = &mut stopped => break stop.unwrap_or(Stop::Restart),
+                        changed = intent.changed() => if changed.is_err() { break Stop::Restart },
+                    }
+                };
+                peer.stop(stop).await;
             });
         })?;
         Ok(Self {
@@ -147,7 +168,11 @@ pub fn intent(router: IpAddr, next_hops: [IpAddr; 2]) -> SessionIntent {
             multihop: false,
             families: BTreeSet::from([Family::V4, Family::V6]),
             next_hops: BTreeMap::from(next_hops.map(|addr| (Family::of(addr), addr))),
+            host_name: "node".to_owned(),
+            options: PeerOptions::default(),
         },
         routes: BTreeMap::new(),
+        is_partial: false,
+        is_draining: false,
     }
 }

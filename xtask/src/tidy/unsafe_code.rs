@@ -11,6 +11,7 @@ const FILES: &[&str] = &[
     "lb-userspace/src/datapath/batch.rs",
     "lb-userspace/src/datapath/slots.rs",
     "lb-userspace/src/net/tcp_md5.rs",
+    "lb-userspace/src/net/ttl_security.rs",
     "tests/harness/pass.rs",
     "tests/harness/program.rs",
 ];

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::Problems;
+use super::annotation::ours;
 use super::community::{self, Written};
 use super::selector;
 use crate::k8s::api::{BgpAdvertisementSpec, L2AdvertisementSpec, LabelSelector};
-use crate::model::cluster::{BgpAdvertisement, L2Advertisement, PoolChoice};
+use crate::k8s::object::Kind;
+use crate::model::cluster::{BgpAdvertisement, L2Advertisement, Labels, PoolChoice};
 
 /// A BGPAdvertisement whose community aliases are not looked up yet.
 #[derive(Clone, PartialEq, Debug)]
@@ -20,6 +22,7 @@ pub struct OpenBgpAdvertisement {
 /// Converts a BGPAdvertisement.
 pub(super) fn convert_bgp(
     spec: &BgpAdvertisementSpec,
+    annotations: &Labels,
     problems: &mut Problems,
 ) -> OpenBgpAdvertisement {
     let aggregation_length = length(
@@ -61,6 +64,11 @@ pub(super) fn convert_bgp(
     }
     problems.refuse_duplicates("spec.communities", "community", &spec.communities);
     problems.refuse_duplicates("spec.peers", "peer", &spec.peers);
+    let number = |name| {
+        let text = ours(Kind::BgpAdvertisement, name, annotations)?;
+        text.parse::<u32>().ok()
+    };
+    let prepend = number("prepend").and_then(|count| u8::try_from(count).ok());
     let advertisement = BgpAdvertisement {
         pools: pools(
             &spec.ip_address_pools,
@@ -70,6 +78,9 @@ pub(super) fn convert_bgp(
         aggregation_length,
         aggregation_length_v6,
         local_pref: spec.local_pref,
+        med: number("med"),
+        prepend: prepend.unwrap_or(0),
+        link_bandwidth: number("link-bandwidth"),
         communities: literals,
         node_selectors: nodes(&spec.node_selectors, problems),
         peers: spec.peers.iter().cloned().collect(),

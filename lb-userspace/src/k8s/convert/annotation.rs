@@ -5,6 +5,7 @@ use lb_common::addr::Mac;
 use super::Problems;
 use crate::k8s::object::Kind;
 use crate::model::cluster::Labels;
+use crate::model::peer_options::{Connect, PeerRole, RestartProfile};
 
 /// Prefix of Torline's annotations.
 pub const PREFIX: &str = "torline.io/";
@@ -38,7 +39,7 @@ pub enum Syntax {
 }
 
 /// All of Torline's annotations.
-pub const TABLE: [Annotation; 7] = [
+pub const TABLE: [Annotation; 16] = [
     Annotation {
         kind: Kind::Node,
         name: "mac",
@@ -58,8 +59,9 @@ pub const TABLE: [Annotation; 7] = [
         kind: Kind::Node,
         name: "drain",
         value: Syntax::Word(&["true", "false"]),
-        description: "Whether the node is to hand its traffic to the others.",
-        effective: false,
+        description: "Whether the node's BGP routes are to go away: with GRACEFUL_SHUTDOWN first, \
+                      then altogether.",
+        effective: true,
     },
     Annotation {
         kind: Kind::Service,
@@ -88,6 +90,73 @@ pub const TABLE: [Annotation; 7] = [
         value: Syntax::Word(&["sticky", "balanced", "spread"]),
         description: "How addresses are placed on nodes.",
         effective: false,
+    },
+    Annotation {
+        kind: Kind::BgpPeer,
+        name: "restart-profile",
+        value: Syntax::Word(RestartProfile::WORDS),
+        description: "How long the peer is asked to keep our routes while the agent restarts: \
+                      `graceful` 120 s, for peers with BFD; `brief` 15 s and then 300 s as a last \
+                      resort; `last-resort` 300 s as a last resort only.",
+        effective: true,
+    },
+    Annotation {
+        kind: Kind::BgpPeer,
+        name: "connect",
+        value: Syntax::Word(Connect::WORDS),
+        description: "Who makes the connection: this node, the peer, or whoever is first.",
+        effective: true,
+    },
+    Annotation {
+        kind: Kind::BgpPeer,
+        name: "listen-port",
+        value: Syntax::Number(1, 65_535),
+        description: "Where connections from the peer are accepted; 179 unless given.",
+        effective: true,
+    },
+    Annotation {
+        kind: Kind::BgpPeer,
+        name: "ttl-security",
+        value: Syntax::Number(1, 254),
+        description: "Most hops to the peer: packets from farther off are dropped (RFC 5082).",
+        effective: true,
+    },
+    Annotation {
+        kind: Kind::BgpPeer,
+        name: "role",
+        value: Syntax::Word(PeerRole::WORDS),
+        description: "What this node is to the peer (RFC 9234).",
+        effective: true,
+    },
+    Annotation {
+        kind: Kind::BgpPeer,
+        name: "drain-wait",
+        value: Syntax::Number(0, 3_600),
+        description: "Seconds between GRACEFUL_SHUTDOWN and withdrawal on a drain; 5 unless given.",
+        effective: true,
+    },
+    Annotation {
+        kind: Kind::BgpAdvertisement,
+        name: "med",
+        value: Syntax::Number(0, u32::MAX),
+        description: "MULTI_EXIT_DISC of the routes.",
+        effective: true,
+    },
+    Annotation {
+        kind: Kind::BgpAdvertisement,
+        name: "prepend",
+        value: Syntax::Number(1, 32),
+        description: "How often our AS stands in AS_PATH beyond once, to external peers.",
+        effective: true,
+    },
+    Annotation {
+        kind: Kind::BgpAdvertisement,
+        name: "link-bandwidth",
+        value: Syntax::Number(1, u32::MAX),
+        description: "Bytes a second behind each endpoint: with externalTrafficPolicy Local, routers \
+                      that weigh paths by the link bandwidth community (RFC 10005) then spread by \
+                      endpoints and not by nodes.",
+        effective: true,
     },
 ];
 

@@ -47,6 +47,8 @@ pub(super) fn convert(node: &ApiNode, annotations: &Labels, problems: &mut Probl
         ready: !matches!(condition("Ready"), Some("False" | "Unknown")),
         network_unavailable: condition("NetworkUnavailable") == Some("True"),
         excluded: labels.contains_key(EXCLUDE_LABEL),
+        is_draining: ours(Kind::Node, "drain", annotations) == Some("true"),
+        is_cordoned: node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true),
         labels,
         addresses,
     }

@@ -3,11 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use super::annotation::ours;
 use super::{Problems, duration, selector};
 use crate::k8s::api::{BgpPeerSpec, Resource};
-use crate::k8s::object::SYSTEM_NAMESPACE;
-use crate::model::cluster::{BgpPeer, PeerAsn};
+use crate::k8s::object::{Kind, SYSTEM_NAMESPACE};
+use crate::model::cluster::{BgpPeer, Labels, PeerAsn};
 use crate::model::name::ObjectName;
+use crate::model::peer_options::{Connect, PeerOptions, PeerRole, RestartProfile};
 
 /// A BGPPeer whose password is not looked up yet.
 #[derive(Clone, PartialEq, Debug)]
@@ -19,14 +21,22 @@ pub struct OpenPeer {
 }
 
 /// Converts a BGPPeer.
-pub(super) fn convert(peer: &Resource<BgpPeerSpec>, problems: &mut Problems) -> OpenPeer {
+pub(super) fn convert(
+    peer: &Resource<BgpPeerSpec>,
+    annotations: &Labels,
+    problems: &mut Problems,
+) -> OpenPeer {
     let spec = &peer.spec;
     if spec.my_asn == 0 {
         problems.refuse("spec.myASN", "missing local ASN: write our AS number");
     }
     let peer_asn = peer_asn(spec, problems);
+    let local_asn = spec.local_asn;
+    if local_asn == Some(0) {
+        problems.refuse("spec.localASN", "write the AS number to show to this peer");
+    }
     let internal = match peer_asn {
-        PeerAsn::Number(asn) => asn == spec.my_asn,
+        PeerAsn::Number(asn) => asn == local_asn.unwrap_or(spec.my_asn),
         PeerAsn::Internal => true,
         PeerAsn::External => false,
     };
@@ -37,7 +47,6 @@ pub(super) fn convert(peer: &Resource<BgpPeerSpec>, problems: &mut Problems) -> 
         );
     }
     let (hold_time, keepalive_time) = timers(spec, problems);
-    refuse_unsupported(spec, problems);
     let password_secret = password_secret(peer, problems);
     let peer = BgpPeer {
         my_asn: spec.my_asn,
@@ -58,6 +67,8 @@ pub(super) fn convert(peer: &Resource<BgpPeerSpec>, problems: &mut Problems) -> 
         password: (!spec.password.is_empty()).then(|| spec.password.clone()),
         ebgp_multi_hop: spec.ebgp_multi_hop,
         dual_stack: spec.dual_stack_address_family,
+        local_asn,
+        options: options(spec, internal, annotations, problems),
     };
     OpenPeer {
         peer,
@@ -232,13 +243,24 @@ fn password_secret(peer: &Resource<BgpPeerSpec>, problems: &mut Problems) -> Opt
     ))
 }
 
-/// What would change where the session runs or who we are is refused; the rest is noted.
-fn refuse_unsupported(spec: &BgpPeerSpec, problems: &mut Problems) {
-    if !spec.vrf.is_empty() {
-        problems.refuse("spec.vrf", "sessions in a VRF are not there yet");
-    }
-    if spec.local_asn.is_some() {
-        problems.refuse("spec.localASN", "localASN is not there yet: set myASN");
+fn options(
+    spec: &BgpPeerSpec,
+    internal: bool,
+    annotations: &Labels,
+    problems: &mut Problems,
+) -> PeerOptions {
+    let annotation = |name| ours(Kind::BgpPeer, name, annotations);
+    let number = |name| annotation(name).and_then(|text| text.parse::<u16>().ok());
+    let restart_profile = match annotation("restart-profile") {
+        Some(word) => RestartProfile::from_word(word),
+        None => (spec.enable_graceful_restart).then_some(RestartProfile::Graceful),
+    };
+    if restart_profile == Some(RestartProfile::Graceful) && spec.bfd_profile.is_empty() {
+        problems.note(
+            "spec.enableGracefulRestart",
+            "without bfdProfile the router goes on sending to a node that died for up to 120s: set one, or \
+             the annotation torline.io/restart-profile to brief or last-resort",
+        );
     }
     if !spec.bfd_profile.is_empty() {
         problems.note(
@@ -246,10 +268,36 @@ fn refuse_unsupported(spec: &BgpPeerSpec, problems: &mut Problems) {
             "BFD is not there yet: the session relies on its hold time",
         );
     }
-    if spec.enable_graceful_restart {
-        problems.note(
-            "spec.enableGracefulRestart",
-            "graceful restart is not there yet: a restart withdraws the routes",
+    if spec.vrf.len() > 15 || spec.vrf.contains(['/', ' ']) {
+        problems.refuse(
+            "spec.vrf",
+            "want the name of a network device: at most 15 characters, no slash",
         );
+    }
+    let ttl_security = annotation("ttl-security").and_then(|text| text.parse().ok());
+    if ttl_security.is_some() && spec.ebgp_multi_hop {
+        problems.note(
+            "metadata.annotations[torline.io/ttl-security]",
+            "counts, and spec.ebgpMultiHop does not: it says how many hops there may be",
+        );
+    }
+    let role = annotation("role").and_then(PeerRole::from_word);
+    if role.is_some() && internal {
+        problems.note(
+            "metadata.annotations[torline.io/role]",
+            "has no effect on a session within one AS",
+        );
+    }
+    PeerOptions {
+        restart_profile,
+        connect: annotation("connect")
+            .and_then(Connect::from_word)
+            .unwrap_or_default(),
+        listen_port: number("listen-port"),
+        ttl_security,
+        role,
+        device: (!spec.vrf.is_empty()).then(|| spec.vrf.clone()),
+        bfd_profile: (!spec.bfd_profile.is_empty()).then(|| spec.bfd_profile.clone()),
+        drain_wait: number("drain-wait").map(|seconds| Duration::from_secs(seconds.into())),
     }
 }

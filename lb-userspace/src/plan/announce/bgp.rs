@@ -20,6 +20,7 @@ use crate::model::cluster::BgpPeer;
 use crate::model::cluster::Cluster;
 use crate::model::cluster::Family;
 use crate::model::cluster::Node;
+use crate::model::cluster::TrafficPolicy;
 use crate::model::intent::Finding;
 use crate::model::intent::RouteAttributes;
 use crate::model::intent::SessionConfig;
@@ -66,9 +67,13 @@ impl<'a> Speaker<'a> {
             .iter()
             .filter(|(_, peer)| selects(&peer.node_selectors, &node.labels))
             .map(|(peer_name, peer)| {
-                let config = config(peer, name, node);
-                let routes = BTreeMap::new();
-                (peer_name.clone(), SessionIntent { config, routes })
+                let intent = SessionIntent {
+                    config: config(peer, name, node),
+                    routes: BTreeMap::new(),
+                    is_partial: cluster.is_partial,
+                    is_draining: node.is_draining,
+                };
+                (peer_name.clone(), intent)
             })
             .collect();
         let advertisements = cluster
@@ -105,6 +110,11 @@ impl<'a> Speaker<'a> {
         if advertisements.is_empty() {
             return Err(Withheld::NoAdvertisement);
         }
+        let endpoints = match subject.service.traffic_policy {
+            TrafficPolicy::Local => subject.serving_counts.get(self.name).copied(),
+            // Any node sends anywhere: all are the same to the router.
+            TrafficPolicy::Cluster => None,
+        };
         let mut routes: BTreeMap<(&str, IpNet), RouteAttributes> = BTreeMap::new();
         let mut without_peer: BTreeSet<IpAddr> = subject.addresses.iter().copied().collect();
         for (peer, session) in &self.sessions {
@@ -114,7 +124,12 @@ impl<'a> Speaker<'a> {
             for ad in of_peer {
                 for addr in subject.addresses {
                     if session.config.families.contains(&Family::of(*addr)) {
-                        merge(&mut routes, peer, route(*addr, ad), ad)?;
+                        merge(
+                            &mut routes,
+                            (peer, route(*addr, ad)),
+                            ad,
+                            endpoints.unwrap_or(1),
+                        )?;
                         without_peer.remove(addr);
                     }
                 }
@@ -129,7 +144,7 @@ impl<'a> Speaker<'a> {
             .collect();
         let mut peers = BTreeSet::new();
         for (peer, route, attributes) in routes {
-            self.add(subject, &peer, route, attributes);
+            self.add(subject, &peer, route, &attributes);
             peers.insert(peer);
         }
         Ok(Announced {
@@ -148,7 +163,7 @@ impl<'a> Speaker<'a> {
         subject: &Subject<'_>,
         peer: &str,
         route: IpNet,
-        attributes: RouteAttributes,
+        attributes: &RouteAttributes,
     ) {
         let Some(session) = self.sessions.get_mut(peer) else {
             return;
@@ -168,26 +183,45 @@ impl<'a> Speaker<'a> {
                 ),
             });
         }
-        present.communities.extend(attributes.communities);
+        // Services that share a route share what is behind it.
+        join(present, attributes);
     }
+}
+
+/// Two advertisements of one route: the union of communities, and the least inviting of what can be one
+/// value only.
+fn join(present: &mut RouteAttributes, other: &RouteAttributes) {
+    present
+        .communities
+        .extend(other.communities.iter().copied());
+    present.med = present.med.max(other.med);
+    present.prepend = present.prepend.max(other.prepend);
+    present.link_bandwidth = present.link_bandwidth.max(other.link_bandwidth);
 }
 
 fn merge<'p>(
     routes: &mut BTreeMap<(&'p str, IpNet), RouteAttributes>,
-    peer: &'p str,
-    route: IpNet,
+    to: (&'p str, IpNet),
     ad: &BgpAdvertisement,
+    endpoints: u64,
 ) -> Result<(), Withheld> {
     let local_pref = Some(ad.local_pref).filter(|preference| *preference != 0);
-    let attributes = routes
-        .entry((peer, route))
-        .or_insert_with(|| RouteAttributes {
-            local_pref,
-            ..RouteAttributes::default()
-        });
+    let attributes = routes.entry(to).or_insert_with(|| RouteAttributes {
+        local_pref,
+        ..RouteAttributes::default()
+    });
     if attributes.local_pref != local_pref {
         return Err(Withheld::Conflict);
     }
+    let of_ad = RouteAttributes {
+        med: ad.med,
+        prepend: ad.prepend,
+        link_bandwidth: ad
+            .link_bandwidth
+            .map(|each| u64::from(each).saturating_mul(endpoints)),
+        ..RouteAttributes::default()
+    };
+    join(attributes, &of_ad);
     attributes
         .communities
         .extend(ad.communities.iter().copied());
@@ -216,7 +250,7 @@ fn config(peer: &BgpPeer, name: &str, node: &Node) -> SessionConfig {
         }
     }
     SessionConfig {
-        my_asn: peer.my_asn,
+        my_asn: peer.local_asn.unwrap_or(peer.my_asn),
         peer_asn: peer.peer_asn,
         peer_address: peer.peer_address,
         peer_port: peer.peer_port,
@@ -229,6 +263,8 @@ fn config(peer: &BgpPeer, name: &str, node: &Node) -> SessionConfig {
         multihop: peer.ebgp_multi_hop,
         families,
         next_hops,
+        host_name: name.to_owned(),
+        options: peer.options.clone(),
     }
 }
 

@@ -3,7 +3,7 @@
 //! RFC 4271 §4.3 and §5, RFC 7606 §7.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::BufMut;
 
@@ -31,6 +31,7 @@ pub(super) mod code {
     pub(crate) const AS4_AGGREGATOR: u8 = 18;
     pub(crate) const IPV6_EXTENDED_COMMUNITIES: u8 = 25;
     pub(crate) const LARGE_COMMUNITIES: u8 = 32;
+    pub(crate) const ONLY_TO_CUSTOMER: u8 = 35;
 }
 
 pub(super) const OPTIONAL: u8 = 0x80;
@@ -60,20 +61,38 @@ pub struct Path {
     pub as_path: Vec<u32>,
     /// NEXT_HOP, or the global address of MP_REACH_NLRI.
     pub next_hop: IpAddr,
+    /// The link-local address behind a global one in MP_REACH_NLRI (RFC 2545 §3).
+    pub link_local: Option<Ipv6Addr>,
     /// MULTI_EXIT_DISC.
     pub med: Option<u32>,
     /// LOCAL_PREF, on internal sessions.
     pub local_pref: Option<u32>,
     /// COMMUNITIES (RFC 1997).
     pub communities: BTreeSet<u32>,
+    /// EXTENDED_COMMUNITIES (RFC 4360), as they stand on the wire.
+    pub extended_communities: BTreeSet<[u8; 8]>,
     /// LARGE_COMMUNITIES (RFC 8092).
     pub large_communities: BTreeSet<(u32, u32, u32)>,
+    /// Only to Customer (RFC 9234).
+    pub only_to_customer: Option<u32>,
+}
+
+/// The link bandwidth extended community (RFC 10005), transitive; in bytes a second.
+pub fn link_bandwidth(asn: u32, bytes_per_second: u64) -> [u8; 8] {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "the community holds a float; seven digits are more than a share needs"
+    )]
+    let [a, b, c, d] = (bytes_per_second as f32).to_be_bytes();
+    let [high, low] = Open::narrow_asn(asn).to_be_bytes();
+    [0x00, 0x04, high, low, a, b, c, d]
 }
 
 impl Path {
-    /// Writes every attribute but MP_REACH_NLRI, by ascending type. Towards a peer without 4-octet AS numbers
+    /// Writes every attribute but MP_REACH_NLRI, by ascending type, and NEXT_HOP only with `plain` prefixes,
+    /// which stand outside of it. Towards a peer without 4-octet AS numbers
     /// the path is narrowed and AS4_PATH carries the truth (RFC 6793 §4.2.2).
-    pub(super) fn encode(&self, four_octet_as: bool, out: &mut Vec<u8>) {
+    pub(super) fn encode(&self, plain: bool, four_octet_as: bool, out: &mut Vec<u8>) {
         put(out, TRANSITIVE, code::ORIGIN, &[self.origin as u8]);
         put(
             out,
@@ -81,7 +100,9 @@ impl Path {
             code::AS_PATH,
             &as_path(&self.as_path, four_octet_as),
         );
-        if let IpAddr::V4(next_hop) = self.next_hop {
+        if let IpAddr::V4(next_hop) = self.next_hop
+            && plain
+        {
             put(out, TRANSITIVE, code::NEXT_HOP, &next_hop.octets());
         }
         if let Some(med) = self.med {
@@ -98,6 +119,16 @@ impl Path {
                 .collect();
             put(out, OPTIONAL | TRANSITIVE, code::COMMUNITIES, &value);
         }
+        if !self.extended_communities.is_empty() {
+            let value: Vec<u8> = self
+                .extended_communities
+                .iter()
+                .flatten()
+                .copied()
+                .collect();
+            let flags = OPTIONAL | TRANSITIVE;
+            put(out, flags, code::EXTENDED_COMMUNITIES, &value);
+        }
         if !four_octet_as && self.as_path.iter().any(|&asn| asn > u32::from(u16::MAX)) {
             put(
                 out,
@@ -113,6 +144,10 @@ impl Path {
                 .flat_map(|&(a, b, c)| [a, b, c]);
             let value: Vec<u8> = words.flat_map(u32::to_be_bytes).collect();
             put(out, OPTIONAL | TRANSITIVE, code::LARGE_COMMUNITIES, &value);
+        }
+        if let Some(asn) = self.only_to_customer {
+            let flags = OPTIONAL | TRANSITIVE;
+            put(out, flags, code::ONLY_TO_CUSTOMER, &asn.to_be_bytes());
         }
     }
 }
@@ -201,7 +236,9 @@ pub(super) struct Collected {
     pub(super) med: Option<u32>,
     pub(super) local_pref: Option<u32>,
     pub(super) communities: BTreeSet<u32>,
+    pub(super) extended_communities: BTreeSet<[u8; 8]>,
     pub(super) large_communities: BTreeSet<(u32, u32, u32)>,
+    pub(super) only_to_customer: Option<u32>,
 }
 
 impl Collected {
@@ -242,7 +279,13 @@ impl Collected {
                 self.large_communities = value.chunks_exact(12).filter_map(triple).collect();
                 is_list_of(value, 12)
             }
-            code::EXTENDED_COMMUNITIES => is_list_of(value, 8),
+            code::EXTENDED_COMMUNITIES => {
+                let whole = value.chunks_exact(8);
+                self.extended_communities = whole.filter_map(|c| c.try_into().ok()).collect();
+                is_list_of(value, 8)
+            }
+            // RFC 9234 §5.
+            code::ONLY_TO_CUSTOMER => keep(&mut self.only_to_customer, word(value)),
             code::IPV6_EXTENDED_COMMUNITIES => is_list_of(value, 20),
             // RFC 7606 §7.5, §7.9, §7.10: meaningless from an external peer.
             code::LOCAL_PREF | code::ORIGINATOR_ID | code::CLUSTER_LIST if !internal => {
@@ -288,7 +331,8 @@ pub(super) const fn expected_flags(code: u8) -> Option<u8> {
         | code::AS4_PATH
         | code::AS4_AGGREGATOR
         | code::IPV6_EXTENDED_COMMUNITIES
-        | code::LARGE_COMMUNITIES => Some(OPTIONAL | TRANSITIVE),
+        | code::LARGE_COMMUNITIES
+        | code::ONLY_TO_CUSTOMER => Some(OPTIONAL | TRANSITIVE),
         _ => None,
     }
 }
@@ -359,11 +403,24 @@ fn read_as_path(value: &[u8], four_octet_as: bool) -> Option<Vec<u32>> {
     Some(path)
 }
 
-/// Length of the next hop in MP_REACH_NLRI that a family may have: the address, and for IPv6 a link-local one
-/// behind it (RFC 2545 §3).
-pub(super) const fn is_next_hop_length(family: Family, length: usize) -> bool {
-    match family {
-        Family::Ipv4Unicast => length == 4,
-        Family::Ipv6Unicast => matches!(length, 16 | 32),
+/// The next hop in MP_REACH_NLRI: the address, and for IPv6 a link-local one behind it (RFC 2545 §3). IPv4
+/// prefixes may have either kind where `extended` (RFC 8950 §3). None for any other length.
+pub(super) fn mp_next_hop(
+    family: Family,
+    extended: bool,
+    value: &[u8],
+) -> Option<(IpAddr, Option<Ipv6Addr>)> {
+    if let Ok(octets) = <[u8; 4]>::try_from(value) {
+        return (family == Family::Ipv4Unicast).then(|| (Ipv4Addr::from(octets).into(), None));
     }
+    if family == Family::Ipv4Unicast && !extended {
+        return None;
+    }
+    let mut cursor = Cursor::new(value);
+    let global = Ipv6Addr::from(cursor.array::<16>()?);
+    let link_local = match cursor.rest() {
+        [] => None,
+        rest => Some(Ipv6Addr::from(<[u8; 16]>::try_from(rest).ok()?)),
+    };
+    Some((global.into(), link_local))
 }

@@ -1,6 +1,7 @@
 //! Why a message ends the session, and the NOTIFICATION that says so.
 
 use super::notification::{Code, Notification};
+use super::role::Role;
 
 /// A failure that RFC 4271 §6 or RFC 7606 answers with a NOTIFICATION.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -43,6 +44,17 @@ pub enum DecodeError {
         /// The capabilities that are missing, as they go into an OPEN.
         missing: Vec<u8>,
     },
+    /// The peer's role does not go with ours.
+    #[error("the peer's role is {actual}, ours is {ours}: correct torline.io/role or the router")]
+    RoleMismatch {
+        /// What it said.
+        actual: String,
+        /// What we said.
+        ours: Role,
+    },
+    /// A ROUTE-REFRESH whose length does not suit it, whole.
+    #[error("malformed ROUTE-REFRESH")]
+    MalformedRefresh(Vec<u8>),
     /// Lengths that contradict each other, or an MP attribute twice.
     #[error("malformed attribute list in an UPDATE")]
     MalformedAttributeList,
@@ -73,6 +85,10 @@ impl From<&DecodeError> for Notification {
             DecodeError::UnsupportedOptionalParameter(_) => (Code::Open, 4, Vec::new()),
             DecodeError::UnacceptableHoldTime(_) => (Code::Open, 6, Vec::new()),
             DecodeError::UnsupportedCapability { missing } => (Code::Open, 7, missing.clone()),
+            // RFC 9234 §4.2.
+            DecodeError::RoleMismatch { .. } => (Code::Open, 11, Vec::new()),
+            // RFC 7313 §5: the data is the message.
+            DecodeError::MalformedRefresh(message) => (Code::RouteRefresh, 1, message.clone()),
             DecodeError::MalformedAttributeList => (Code::Update, 1, Vec::new()),
             DecodeError::UnrecognizedWellKnownAttribute(attribute) => {
                 (Code::Update, 2, attribute.clone())

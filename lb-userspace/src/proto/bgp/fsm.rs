@@ -23,7 +23,9 @@ pub enum State {
 pub enum Event {
     /// 1, 3: begin.
     Started,
-    /// 2: end, with a Cease.
+    /// 4, 5: begin, but leave it to the peer to connect.
+    StartedPassively,
+    /// 2, 8, 23: end, with a Cease.
     Stopped,
     /// End without a word, so that a graceful-restart helper keeps our routes (RFC 4724 §4).
     Abandoned,
@@ -124,6 +126,7 @@ pub const fn next(state: State, event: Event) -> (State, &'static [Action]) {
     match state {
         Idle => match event {
             Event::Started | Event::IdleHoldTimerExpired => (Connect, &[Dial]),
+            Event::StartedPassively => (Active, &[]),
             // Idle-hold may be waiting; stopping ends that too.
             Event::Stopped | Event::Abandoned => (Idle, &[Drop]),
             // RFC 4271 §8.2.2: Idle refuses everything else without a change.
@@ -141,7 +144,7 @@ pub const fn next(state: State, event: Event) -> (State, &'static [Action]) {
             | Event::RefreshReceived => (Idle, &[]),
         },
         Connect => match event {
-            Event::Started => (Connect, &[]),
+            Event::Started | Event::StartedPassively => (Connect, &[]),
             Event::Stopped | Event::Abandoned => (Idle, &[Drop]),
             Event::ConnectRetryTimerExpired => (Connect, &[Drop, Dial]),
             Event::TcpConnected => (OpenSent, &[SendOpen]),
@@ -158,7 +161,7 @@ pub const fn next(state: State, event: Event) -> (State, &'static [Action]) {
             | Event::RefreshReceived => (Idle, LOSE),
         },
         Active => match event {
-            Event::Started => (Active, &[]),
+            Event::Started | Event::StartedPassively => (Active, &[]),
             Event::Stopped | Event::Abandoned => (Idle, &[Drop]),
             Event::ConnectRetryTimerExpired => (Connect, &[Dial]),
             Event::TcpConnected => (OpenSent, &[SendOpen]),
@@ -175,7 +178,7 @@ pub const fn next(state: State, event: Event) -> (State, &'static [Action]) {
             | Event::RefreshReceived => (Idle, LOSE),
         },
         OpenSent => match event {
-            Event::Started => (OpenSent, &[]),
+            Event::Started | Event::StartedPassively => (OpenSent, &[]),
             Event::Stopped => (Idle, STOP),
             Event::Abandoned => (Idle, &[Drop]),
             Event::HoldTimerExpired => (Idle, EXPIRE),
@@ -193,7 +196,7 @@ pub const fn next(state: State, event: Event) -> (State, &'static [Action]) {
             | Event::RefreshReceived => (Idle, UNEXPECTED),
         },
         OpenConfirm => match event {
-            Event::Started => (OpenConfirm, &[]),
+            Event::Started | Event::StartedPassively => (OpenConfirm, &[]),
             Event::Stopped => (Idle, STOP),
             Event::Abandoned => (Idle, &[Drop]),
             Event::HoldTimerExpired => (Idle, EXPIRE),
@@ -210,7 +213,7 @@ pub const fn next(state: State, event: Event) -> (State, &'static [Action]) {
             | Event::RefreshReceived => (Idle, UNEXPECTED),
         },
         Established => match event {
-            Event::Started => (Established, &[]),
+            Event::Started | Event::StartedPassively => (Established, &[]),
             Event::Stopped => (Idle, STOP),
             Event::Abandoned => (Idle, &[Drop]),
             Event::HoldTimerExpired => (Idle, EXPIRE),
@@ -241,8 +244,9 @@ mod tests {
         State::Established,
     ];
 
-    const EVENTS: [Event; 16] = [
+    const EVENTS: [Event; 17] = [
         Event::Started,
+        Event::StartedPassively,
         Event::Stopped,
         Event::Abandoned,
         Event::ConnectRetryTimerExpired,
@@ -262,8 +266,9 @@ mod tests {
 
     /// One line per event, one column per state of `STATES`; I C A S O E are the states, and what follows is
     /// the NOTIFICATION (c Cease, r refusal, h hold, s send hold, u unexpected) or x for a silent close.
-    const TABLE: [(&str, &str); 16] = [
+    const TABLE: [(&str, &str); 17] = [
         ("Started", "C  C  A  S  O  E"),
+        ("StartedPassively", "A  C  A  S  O  E"),
         ("Stopped", "Ix Ix Ix Ic Ic Ic"),
         ("Abandoned", "Ix Ix Ix Ix Ix Ix"),
         ("ConnectRetryTimerExpired", "I  Cx C  Iu Iu Iu"),
@@ -329,9 +334,12 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_for_tcp_has_a_retry_timer_running() {
+    fn whoever_waits_for_tcp_and_is_not_passive_has_a_retry_timer_running() {
         for state in STATES {
             for event in EVENTS {
+                if event == Event::StartedPassively {
+                    continue;
+                }
                 let (next, actions) = next(state, event);
                 let waits =
                     actions.contains(&Action::Dial) || actions.contains(&Action::AwaitRetry);

@@ -6,8 +6,10 @@ use super::error::DecodeError;
 
 /// Octets of marker, length and type.
 pub const HEADER_LENGTH: usize = 19;
-/// Longest message, header included, while RFC 8654 is not negotiated.
+/// Longest message, header included, while RFC 8654 is not negotiated; and longest that we send.
 pub const MAX_LENGTH: usize = 4096;
+/// Longest message where it is.
+pub const MAX_EXTENDED: usize = 65_535;
 
 const MARKER: [u8; 16] = [0xff; 16];
 
@@ -39,14 +41,15 @@ impl MessageType {
         }
     }
 
-    /// RFC 4271 §6.1: the shortest and longest message of this type.
-    const fn lengths(self) -> (usize, usize) {
+    /// RFC 4271 §6.1: the shortest and longest message of this type. RFC 8654 §3 lengthens all but OPEN and
+    /// KEEPALIVE.
+    const fn lengths(self, longest: usize) -> (usize, usize) {
         match self {
             Self::Open => (29, MAX_LENGTH),
-            Self::Update => (23, MAX_LENGTH),
-            Self::Notification => (21, MAX_LENGTH),
+            Self::Update => (23, longest),
+            Self::Notification => (21, longest),
             Self::Keepalive => (HEADER_LENGTH, HEADER_LENGTH),
-            Self::RouteRefresh => (23, MAX_LENGTH),
+            Self::RouteRefresh => (23, longest),
         }
     }
 }
@@ -64,6 +67,7 @@ pub struct Frame {
 #[derive(Debug, Default)]
 pub struct Framer {
     buffer: BytesMut,
+    extended: bool,
 }
 
 impl Framer {
@@ -75,7 +79,13 @@ impl Framer {
 
     /// Forgets everything, for a new connection.
     pub fn clear(&mut self) {
-        self.buffer.clear();
+        self.buffer = BytesMut::new();
+        self.extended = false;
+    }
+
+    /// Takes messages of up to [`MAX_EXTENDED`] octets from here on (RFC 8654).
+    pub const fn extend_messages(&mut self) {
+        self.extended = true;
     }
 
     /// Takes the next whole message, or nothing if more bytes are needed.
@@ -98,11 +108,16 @@ impl Framer {
         let [.., high, low, octet] = *header;
         let announced = u16::from_be_bytes([high, low]);
         let length = usize::from(announced);
-        if !(HEADER_LENGTH..=MAX_LENGTH).contains(&length) {
+        let longest = if self.extended {
+            MAX_EXTENDED
+        } else {
+            MAX_LENGTH
+        };
+        if !(HEADER_LENGTH..=longest).contains(&length) {
             return Err(DecodeError::BadMessageLength(announced));
         }
         let kind = MessageType::from_octet(octet).ok_or(DecodeError::BadMessageType(octet))?;
-        let (shortest, longest) = kind.lengths();
+        let (shortest, longest) = kind.lengths(longest);
         if !(shortest..=longest).contains(&length) {
             return Err(DecodeError::BadMessageLength(announced));
         }
@@ -209,6 +224,22 @@ mod tests {
         }
         for (length, kind) in [(29, 1), (4096, 2), (23, 2), (21, 3), (23, 5)] {
             assert_eq!(first(&header(length, kind)), Ok(None));
+        }
+    }
+
+    #[test]
+    fn long_messages_are_taken_where_they_are_negotiated_but_for_open_and_keepalive() {
+        let take = |length, kind| {
+            let mut framer = Framer::default();
+            framer.extend_messages();
+            framer.extend(&header(length, kind));
+            framer.take()
+        };
+        for kind in [2, 3, 5] {
+            assert_eq!(take(65_535, kind), Ok(None));
+        }
+        for kind in [1, 4] {
+            assert!(take(4_097, kind).is_err());
         }
     }
 

@@ -9,6 +9,8 @@ use super::capability::Capability;
 use super::error::DecodeError;
 use super::nlri::Family;
 use super::open::Open;
+use super::retention::{GracefulRestart, Past, RestartFamily, Retention, StaleFamily};
+use super::role::Role;
 
 /// The AS that the peer must have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,34 +52,52 @@ pub struct Config {
     pub families: BTreeSet<Family>,
     /// Next hop for a family other than the transport's.
     pub next_hops: BTreeMap<Family, IpAddr>,
+    /// What not every session has.
+    pub options: Options,
+}
+
+/// What not every session has.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Options {
+    /// Never dial; wait for the peer to do so.
+    pub passive: bool,
+    /// What we are to the peer (RFC 9234); for external peers.
+    pub role: Option<Role>,
+    /// How long the peer is asked to keep our routes while we are away.
+    pub retention: Option<Retention>,
+    /// Name of this node, for the peer's operator.
+    pub host_name: String,
 }
 
 impl Config {
-    /// Whether going over to `other` takes another OPEN, and so another session. Times do not: they count from
-    /// the next session on.
+    /// Whether going over to `other` takes another OPEN, and so another session. Times, how long routes are to
+    /// be kept, and who dials do not: they count from the next session on.
     pub fn needs_new_open(&self, other: &Self) -> bool {
-        (self.my_asn, self.peer_asn, self.router_id, &self.families)
-            != (
-                other.my_asn,
-                other.peer_asn,
-                other.router_id,
-                &other.families,
-            )
+        let identity = |config: &Self| {
+            let Self {
+                my_asn,
+                peer_asn,
+                router_id,
+                ..
+            } = *config;
+            (my_asn, peer_asn, router_id, config.options.role)
+        };
+        identity(self) != identity(other) || self.families != other.families
     }
 
     /// Our OPEN. `minimal` leaves out the capabilities that the session can do without, for a peer that
     /// rejects what it does not know.
-    pub fn open(&self, minimal: bool) -> Open {
+    pub fn open(&self, minimal: bool, past: Past) -> Open {
         let is_plain = self.families.iter().eq([&Family::Ipv4Unicast]);
         let mut capabilities = Vec::new();
         if !(minimal && is_plain) {
             capabilities.extend(self.families.iter().copied().map(multiprotocol));
         }
-        if !minimal {
-            capabilities.push(Capability::RouteRefresh);
-        }
         if !minimal || self.my_asn > u32::from(u16::MAX) {
             capabilities.push(Capability::FourOctetAs(self.my_asn));
+        }
+        if !minimal {
+            self.add_optional(&mut capabilities, past);
         }
         Open {
             my_as: Open::narrow_asn(self.my_asn),
@@ -85,6 +105,58 @@ impl Config {
             router_id: self.router_id,
             capabilities,
         }
+    }
+
+    fn add_optional(&self, capabilities: &mut Vec<Capability>, past: Past) {
+        capabilities.extend([
+            Capability::RouteRefresh,
+            Capability::EnhancedRefresh,
+            Capability::ExtendedMessage,
+        ]);
+        // RFC 8950 §4: IPv4 prefixes may have an IPv6 next hop.
+        if self.families.contains(&Family::Ipv4Unicast) {
+            capabilities.push(Capability::ExtendedNextHop(vec![(1, 1, 2)]));
+        }
+        capabilities.extend(self.options.role.map(Capability::Role));
+        capabilities.push(Capability::GracefulRestart(self.graceful_restart(past)));
+        if let Some(retention) = self.options.retention
+            && !retention.stale_time.is_zero()
+        {
+            // RFC 9494 §3: without the capability 64 above this one would be ignored.
+            let stale_time = u32::try_from(retention.stale_time.as_secs()).unwrap_or(u32::MAX);
+            let families = self
+                .restart_families(past)
+                .map(|family| StaleFamily { family, stale_time });
+            capabilities.push(Capability::LongLivedGracefulRestart(families.collect()));
+        }
+        if !self.options.host_name.is_empty() {
+            let name = self.options.host_name.clone();
+            capabilities.push(Capability::HostName(name));
+        }
+    }
+
+    // RFC 4724 §3: without families it says that we send End-of-RIB and help others.
+    fn graceful_restart(&self, past: Past) -> GracefulRestart {
+        match self.options.retention {
+            None => GracefulRestart::default(),
+            Some(retention) => GracefulRestart {
+                restarted: past.restarted,
+                notification: true,
+                restart_time: u16::try_from(retention.restart_time.as_secs()).unwrap_or(u16::MAX),
+                families: self.restart_families(past).collect(),
+            },
+        }
+    }
+
+    fn restart_families(&self, past: Past) -> impl Iterator<Item = RestartFamily> {
+        self.families.iter().map(move |family| {
+            let (afi, safi) = family.to_wire();
+            RestartFamily {
+                afi,
+                safi,
+                forwarding: past.forwarding,
+            }
+        })
     }
 }
 
@@ -110,6 +182,31 @@ pub struct Negotiated {
     pub families: BTreeSet<Family>,
     /// AS numbers in UPDATEs have four octets.
     pub four_octet_as: bool,
+    /// IPv4 prefixes may have an IPv6 next hop (RFC 8950).
+    pub extended_next_hop: bool,
+    /// Messages may have 65,535 octets (RFC 8654).
+    pub extended_message: bool,
+    /// Refreshes are marked (RFC 7313).
+    pub enhanced_refresh: bool,
+    /// What the peer does with our routes while we are away.
+    pub restart: Restart,
+    /// The peer's host name, if it says one.
+    pub host_name: Option<String>,
+    /// Codes of the capabilities that both offered, ascending.
+    pub capabilities: BTreeSet<u8>,
+}
+
+/// What the peer does with our routes while we are away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Restart {
+    /// It keeps them for the restart time we asked for (RFC 4724), or as stale ones after that.
+    pub keeps: bool,
+    /// It keeps them after a NOTIFICATION too, but for a hard reset (RFC 8538).
+    pub keeps_on_notification: bool,
+    /// It keeps them as a last resort after that (RFC 9494).
+    pub keeps_stale: bool,
+    /// The peer restarted itself.
+    pub peer_restarted: bool,
 }
 
 impl Negotiated {
@@ -136,6 +233,7 @@ impl Negotiated {
         if internal && theirs.router_id == config.router_id {
             return Err(DecodeError::BadBgpIdentifier(theirs.router_id));
         }
+        check_role(config, internal, theirs)?;
         let families: BTreeSet<_> = ours
             .families()
             .intersection(&theirs.families())
@@ -158,8 +256,73 @@ impl Negotiated {
             keepalive_time: keepalive_time(hold_time, config.keepalive_time),
             families,
             four_octet_as: ours.has_four_octet_as() && theirs.has_four_octet_as(),
+            extended_next_hop: both(ours, theirs, 5) && takes_ipv6_next_hop(theirs),
+            extended_message: both(ours, theirs, 6),
+            enhanced_refresh: both(ours, theirs, 2) && both(ours, theirs, 70),
+            restart: restart(ours, theirs),
+            host_name: theirs
+                .capabilities
+                .iter()
+                .find_map(|capability| match capability {
+                    Capability::HostName(name) if !name.is_empty() => Some(name.clone()),
+                    _ => None,
+                }),
+            capabilities: ours
+                .capabilities
+                .iter()
+                .map(Capability::code)
+                .filter(|code| theirs.offers(*code))
+                .collect(),
         })
     }
+}
+
+fn both(ours: &Open, theirs: &Open, code: u8) -> bool {
+    ours.offers(code) && theirs.offers(code)
+}
+
+fn takes_ipv6_next_hop(theirs: &Open) -> bool {
+    theirs.capabilities.iter().any(|capability| {
+        matches!(capability, Capability::ExtendedNextHop(families) if families.contains(&(1, 1, 2)))
+    })
+}
+
+fn restart(ours: &Open, theirs: &Open) -> Restart {
+    let (Some(asked), Some(offered)) = (ours.graceful_restart(), theirs.graceful_restart()) else {
+        return Restart::default();
+    };
+    // RFC 4724 §4.2: a peer that knows the capability helps, whether or not it lists families of its own.
+    let keeps_stale = both(ours, theirs, 71);
+    let keeps = !asked.families.is_empty() && (asked.restart_time > 0 || keeps_stale);
+    Restart {
+        keeps,
+        keeps_on_notification: keeps && asked.notification && offered.notification,
+        keeps_stale,
+        peer_restarted: offered.restarted,
+    }
+}
+
+/// RFC 9234 §4.2. A peer that says no role is taken as it is.
+fn check_role(config: &Config, internal: bool, theirs: &Open) -> Result<(), DecodeError> {
+    let Some(ours) = config.options.role.filter(|_| !internal) else {
+        return Ok(());
+    };
+    let roles: Vec<Role> = theirs
+        .capabilities
+        .iter()
+        .filter_map(|capability| match capability {
+            Capability::Role(role) => Some(*role),
+            _ => None,
+        })
+        .collect();
+    if roles.iter().all(|role| *role == ours.counterpart()) {
+        return Ok(());
+    }
+    let actual: Vec<_> = roles.iter().map(ToString::to_string).collect();
+    Err(DecodeError::RoleMismatch {
+        actual: actual.join(" and "),
+        ours,
+    })
 }
 
 // RFC 4271 §4.4: a third of the hold time, and never more than one a second.
@@ -187,6 +350,7 @@ mod tests {
             connect_time: Duration::from_secs(5),
             families: BTreeSet::from([Family::Ipv4Unicast, Family::Ipv6Unicast]),
             next_hops: BTreeMap::new(),
+            options: Options::default(),
         }
     }
 
@@ -204,7 +368,7 @@ mod tests {
     }
 
     fn negotiate(config: &Config, theirs: &Open) -> Result<Negotiated, DecodeError> {
-        Negotiated::new(config, &config.open(false), theirs)
+        Negotiated::new(config, &config.open(false, Past::default()), theirs)
     }
 
     #[test]
@@ -310,16 +474,97 @@ mod tests {
             families: BTreeSet::from([Family::Ipv4Unicast]),
             ..config()
         };
-        assert_eq!(v4.open(true).capabilities, []);
-        assert_eq!(config().open(true).capabilities.len(), 2);
+        assert_eq!(v4.open(true, Past::default()).capabilities, []);
+        assert_eq!(config().open(true, Past::default()).capabilities.len(), 2);
         let wide = Config {
             my_asn: 70000,
             ..v4
         };
         assert_eq!(
-            wide.open(true).capabilities,
+            wide.open(true, Past::default()).capabilities,
             [Capability::FourOctetAs(70000)]
         );
-        assert_eq!(wide.open(true).my_as, 23456);
+        assert_eq!(wide.open(true, Past::default()).my_as, 23456);
+    }
+
+    fn kept() -> Config {
+        let options = Options {
+            retention: Some(Retention {
+                restart_time: Duration::from_secs(120),
+                stale_time: Duration::from_secs(300),
+            }),
+            ..Options::default()
+        };
+        Config {
+            options,
+            ..config()
+        }
+    }
+
+    fn with(capability: Capability) -> Open {
+        let mut open = peer(65001);
+        open.capabilities.push(capability);
+        open
+    }
+
+    #[test]
+    fn routes_are_kept_only_where_we_ask_for_it_and_the_peer_knows_how() {
+        let helper = || {
+            let helps = GracefulRestart {
+                notification: true,
+                ..GracefulRestart::default()
+            };
+            with(Capability::GracefulRestart(helps))
+        };
+        let agreed = negotiate(&kept(), &helper()).unwrap().restart;
+        assert!(agreed.keeps && agreed.keeps_on_notification && !agreed.keeps_stale);
+        assert!(!negotiate(&config(), &helper()).unwrap().restart.keeps);
+        assert!(!negotiate(&kept(), &peer(65001)).unwrap().restart.keeps);
+
+        let mut last_resort = kept();
+        last_resort.options.retention = Some(Retention {
+            restart_time: Duration::ZERO,
+            stale_time: Duration::from_secs(300),
+        });
+        assert!(!negotiate(&last_resort, &helper()).unwrap().restart.keeps);
+        let mut both = helper();
+        both.capabilities
+            .push(Capability::LongLivedGracefulRestart(Vec::new()));
+        assert!(negotiate(&last_resort, &both).unwrap().restart.keeps);
+    }
+
+    #[test]
+    fn an_open_tells_of_a_restart_only_where_one_was() {
+        let restart = |past| {
+            kept()
+                .open(false, past)
+                .graceful_restart()
+                .cloned()
+                .unwrap()
+        };
+        let first = restart(Past::default());
+        assert!(!first.restarted && first.families.iter().all(|family| !family.forwarding));
+        let again = restart(Past {
+            restarted: true,
+            forwarding: true,
+        });
+        assert!(again.restarted && again.families.iter().all(|family| family.forwarding));
+        assert_eq!((again.restart_time, again.families.len()), (120, 2));
+        let helper = config().open(false, Past::default());
+        assert_eq!(helper.graceful_restart(), Some(&GracefulRestart::default()));
+    }
+
+    #[test]
+    fn roles_must_go_together_where_both_sides_say_one() {
+        let mut customer = config();
+        customer.options.role = Some(Role::Customer);
+        assert!(negotiate(&customer, &peer(65001)).is_ok());
+        assert!(negotiate(&customer, &with(Capability::Role(Role::Provider))).is_ok());
+        let refused = negotiate(&customer, &with(Capability::Role(Role::Peer)));
+        assert!(matches!(refused, Err(DecodeError::RoleMismatch { .. })));
+        assert!(negotiate(&config(), &with(Capability::Role(Role::Peer))).is_ok());
+        let mut two = with(Capability::Role(Role::Provider));
+        two.capabilities.push(Capability::Role(Role::Peer));
+        assert!(negotiate(&customer, &two).is_err());
     }
 }

@@ -41,6 +41,12 @@ pub enum Cease {
     AdministrativeReset = 4,
     /// Other configuration change.
     OtherConfigurationChange = 6,
+    /// Connection collision resolution.
+    ConnectionCollision = 7,
+    /// Hard reset (RFC 8538).
+    HardReset = 9,
+    /// BFD down (RFC 9384).
+    BfdDown = 10,
 }
 
 /// Longest shutdown text that RFC 8203 receivers take; RFC 9003 allows 255.
@@ -93,6 +99,26 @@ impl Notification {
             data.extend_from_slice(text.as_bytes());
         }
         Self::new(Code::Cease as u8, subcode as u8, data)
+    }
+
+    /// The same, for a peer that would keep our routes after any other NOTIFICATION.
+    // RFC 8538 §3: the data is code, subcode and data of what is meant.
+    pub fn into_hard_reset(self) -> Self {
+        let mut data = vec![self.code, self.subcode];
+        data.extend(self.data);
+        Self::new(Code::Cease as u8, Cease::HardReset as u8, data)
+    }
+
+    /// What a hard reset means; anything else means itself.
+    pub fn meant(&self) -> Self {
+        match self.data.as_slice() {
+            [code, subcode, data @ ..]
+                if (self.code, self.subcode) == (Code::Cease as u8, Cease::HardReset as u8) =>
+            {
+                Self::new(*code, *subcode, data.to_vec())
+            }
+            _ => self.clone(),
+        }
     }
 
     /// Reads the body of a NOTIFICATION; none if it is too short.
@@ -184,7 +210,11 @@ impl Notification {
 impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}/{})", self.name(), self.code, self.subcode)?;
-        match self.shutdown_text() {
+        let meant = self.meant();
+        if meant != *self {
+            write!(f, ", {} ({}/{})", meant.name(), meant.code, meant.subcode)?;
+        }
+        match meant.shutdown_text() {
             Some(text) => write!(f, ": \"{text}\""),
             None => Ok(()),
         }
@@ -205,6 +235,18 @@ mod tests {
         assert_eq!(
             read.to_string(),
             "administrative shutdown (6/2): \"node drain\""
+        );
+    }
+
+    #[test]
+    fn a_hard_reset_carries_what_is_meant() {
+        let hard = Notification::cease(Cease::AdministrativeShutdown, "bye").into_hard_reset();
+        assert_eq!((hard.subcode, &hard.data[..]), (9, &b"\x06\x02\x03bye"[..]));
+        let told = "hard reset (6/9), administrative shutdown (6/2): \"bye\"";
+        assert_eq!(hard.to_string(), told);
+        assert_eq!(
+            Notification::new(6, 9, vec![6]).to_string(),
+            "hard reset (6/9)"
         );
     }
 

@@ -11,6 +11,7 @@ use super::cursor::Cursor;
 use super::error::DecodeError;
 use super::message::{self, MessageType};
 use super::nlri::Family;
+use super::retention::GracefulRestart;
 
 const VERSION: u8 = 4;
 const CAPABILITIES: u8 = 2;
@@ -47,6 +48,21 @@ impl Open {
         self.capabilities
             .iter()
             .any(|capability| matches!(capability, Capability::FourOctetAs(_)))
+    }
+
+    /// Whether the speaker offers a capability.
+    pub fn offers(&self, code: u8) -> bool {
+        let mut capabilities = self.capabilities.iter();
+        capabilities.any(|capability| capability.code() == code && !is_unread(capability))
+    }
+
+    /// What the speaker says about restarts; the last word counts (RFC 4724 §3).
+    pub fn graceful_restart(&self) -> Option<&GracefulRestart> {
+        let mut capabilities = self.capabilities.iter().rev();
+        capabilities.find_map(|capability| match capability {
+            Capability::GracefulRestart(restart) => Some(restart),
+            _ => None,
+        })
     }
 
     /// The families offered, of those that we know. A speaker that offers no multiprotocol capability at all
@@ -168,6 +184,10 @@ impl Open {
         }
         Some(Ok(capabilities))
     }
+}
+
+const fn is_unread(capability: &Capability) -> bool {
+    matches!(capability, Capability::Other { .. })
 }
 
 #[cfg(test)]

@@ -1,23 +1,28 @@
 //! One configured peer: timers and queues around the state machine.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::adj_out::{AdjOut, Format, Routes};
+use self::counters::Counters;
+use super::adj_out::{AdjOut, Routes};
 use super::error::DecodeError;
-use super::fsm::{self, Action, Notice, State};
-use super::message::{self, Frame, Framer, MessageType};
-use super::negotiation::{Config, Negotiated};
+use super::fsm::{self, State};
+use super::message::{Frame, Framer, MessageType};
+use super::negotiation::{Config, Negotiated, Restart};
 use super::nlri::Family;
 use super::notification::{Cease, Code, Notification};
 use super::open::Open;
 use super::reason::Reason;
 use super::refresh;
+use super::retention::Past;
 use super::update::Received;
 use crate::proto::timers::{Jitter, Timers};
+
+mod actions;
+pub mod counters;
 
 /// RFC 4271 §8.2.2 suggests four minutes for the peer's OPEN; one keeps a listener from parking us.
 const OPEN_WAIT: Duration = Duration::from_secs(60);
@@ -46,7 +51,11 @@ pub enum Timer {
 pub enum Stop {
     /// Close without a word: a planned restart, in which a helping peer keeps our routes.
     Abandon,
-    /// Withdraw everything, then Cease.
+    /// End in the way that keeps our routes at a peer that does so: another session follows at once.
+    Reset,
+    /// Another connection with the same peer stays.
+    Collision,
+    /// Withdraw everything, then Cease; as a hard reset where the peer would keep routes otherwise.
     Cease {
         /// Why.
         subcode: Cease,
@@ -100,15 +109,34 @@ pub struct Session {
     cease: Option<Notification>,
     refusal: Option<Notification>,
     refresh: Option<Family>,
-    received_refused: u64,
-    notifications_sent: u64,
-    notifications_received: u64,
+    past: Past,
+    restart_window: Option<Instant>,
+    is_dialed: bool,
+    is_newcomer: bool,
+    counters: Counters,
 }
 
 impl Session {
-    /// A session that begins to connect at once.
+    /// A session that begins to connect at once, or to wait for the peer to do so.
     pub fn new(config: Config, seed: u64, now: Instant) -> Self {
-        let mut session = Self {
+        let mut session = Self::idle(config, seed);
+        session.start(now);
+        session
+    }
+
+    /// A session on a connection that the peer made while another one is there. It goes no further than
+    /// OpenConfirm until [`take_over`](Self::take_over).
+    pub fn accepted(config: Config, past: Past, seed: u64, local: IpAddr, now: Instant) -> Self {
+        let mut session = Self::idle(config, seed);
+        session.past = past;
+        session.is_newcomer = true;
+        session.run(fsm::Event::StartedPassively, now);
+        session.handle_connected(local, now);
+        session
+    }
+
+    fn idle(config: Config, seed: u64) -> Self {
+        Self {
             config,
             state: State::Idle,
             timers: Timers::default(),
@@ -125,12 +153,56 @@ impl Session {
             cease: None,
             refusal: None,
             refresh: None,
-            received_refused: 0,
-            notifications_sent: 0,
-            notifications_received: 0,
-        };
-        session.run(fsm::Event::Started, now);
-        session
+            past: Past::default(),
+            restart_window: None,
+            is_dialed: false,
+            is_newcomer: false,
+            counters: Counters::default(),
+        }
+    }
+
+    fn start(&mut self, now: Instant) {
+        self.run(
+            if self.config.options.passive {
+                fsm::Event::StartedPassively
+            } else {
+                fsm::Event::Started
+            },
+            now,
+        );
+    }
+
+    /// The speaker was there before and comes back. Until all routes are told on the first session, or until
+    /// the end of the time in which it wanted to be back, its OPENs say so (RFC 4724 §4.1).
+    pub fn handle_restart(&mut self, past: Past, until: Instant) {
+        self.past = past;
+        self.restart_window = past.restarted.then_some(until);
+    }
+
+    /// What an OPEN says about the speaker's past.
+    pub fn past(&self, now: Instant) -> Past {
+        Past {
+            restarted: self.restart_window.is_some_and(|until| now < until),
+            ..self.past
+        }
+    }
+
+    /// Goes on with the connection of `newcomer`, which reached OpenConfirm.
+    pub fn take_over(&mut self, newcomer: Self, now: Instant) {
+        self.reset_connection();
+        self.outbox = newcomer.outbox;
+        self.timers = newcomer.timers;
+        self.framer = newcomer.framer;
+        self.open = newcomer.open;
+        self.local = newcomer.local;
+        self.negotiated = newcomer.negotiated;
+        self.minimal = newcomer.minimal;
+        self.is_dialed = false;
+        if self.state != newcomer.state {
+            self.state = newcomer.state;
+            self.events.push_back(Event::StateChanged(self.state));
+        }
+        self.handle_bytes(&[], now);
     }
 
     /// The TCP connection is up, from this local address.
@@ -151,13 +223,18 @@ impl Session {
             return;
         }
         self.framer.extend(bytes);
-        while self.open.is_some() {
+        while self.open.is_some() && !self.is_held_back() {
             match self.framer.take() {
                 Ok(Some(frame)) => self.handle_frame(&frame, now),
                 Ok(None) => break,
                 Err(error) => self.refuse(error, now),
             }
         }
+    }
+
+    /// A newcomer's further fate is decided first.
+    fn is_held_back(&self) -> bool {
+        self.is_newcomer && self.state == State::OpenConfirm
     }
 
     /// The connection takes no more bytes for now.
@@ -181,8 +258,9 @@ impl Session {
         self.timers.stop(Timer::SendHold);
     }
 
-    /// The routes that the peer should hold.
-    pub fn handle_routes(&mut self, routes: Routes) {
+    /// The routes that the peer should hold, and whether some may be missing yet.
+    pub fn handle_routes(&mut self, routes: Routes, is_partial: bool) {
+        self.adj_out.set_partial(is_partial);
         self.adj_out.set_desired(routes);
     }
 
@@ -199,11 +277,41 @@ impl Session {
     pub fn handle_stop(&mut self, stop: Stop, now: Instant) {
         match stop {
             Stop::Abandon => self.run(fsm::Event::Abandoned, now),
+            // Where a NOTIFICATION would make the peer drop what it keeps otherwise, silence says more.
+            Stop::Reset if self.restart().keeps && !self.restart().keeps_on_notification => {
+                self.run(fsm::Event::Abandoned, now);
+            }
+            Stop::Reset => self.cease(Cease::OtherConfigurationChange, "", now),
+            // RFC 4271 §6.8, RFC 4486 §4.
+            Stop::Collision => self.cease(Cease::ConnectionCollision, "", now),
             Stop::Cease { subcode, text } => {
-                self.cease = Some(Notification::cease(subcode, &text));
-                self.run(fsm::Event::Stopped, now);
+                self.adj_out.set_desired(Routes::new());
+                while let Some(message) = self.adj_out.poll() {
+                    self.outbox.push_back(message);
+                }
+                self.cease(subcode, &text, now);
             }
         }
+    }
+
+    fn cease(&mut self, subcode: Cease, text: &str, now: Instant) {
+        let is_final = matches!(
+            subcode,
+            Cease::AdministrativeShutdown | Cease::PeerDeconfigured
+        );
+        let notification = Notification::cease(subcode, text);
+        // RFC 8538 §4: without the hard reset the peer would go on sending packets to who is gone.
+        self.cease = Some(if is_final && self.restart().keeps_on_notification {
+            notification.into_hard_reset()
+        } else {
+            notification
+        });
+        self.run(fsm::Event::Stopped, now);
+    }
+
+    fn restart(&self) -> Restart {
+        let negotiated = self.negotiated.as_ref();
+        negotiated.map_or_else(Restart::default, |negotiated| negotiated.restart)
     }
 
     /// Acts on every timer whose deadline has come.
@@ -217,6 +325,7 @@ impl Session {
                     }
                     fsm::Event::ConnectRetryTimerExpired
                 }
+                Timer::IdleHold if self.config.options.passive => fsm::Event::StartedPassively,
                 Timer::IdleHold => fsm::Event::IdleHoldTimerExpired,
                 Timer::Hold => {
                     self.fail(Reason::HoldTimerExpired(self.state));
@@ -235,7 +344,12 @@ impl Session {
     /// The next message for the peer; control messages go before routes.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
         let control = self.outbox.pop_front();
-        control.or_else(|| self.adj_out.poll())
+        let message = control.or_else(|| self.adj_out.poll())?;
+        self.counters.messages_sent += 1;
+        if self.restart_window.is_some() && self.adj_out.is_complete() {
+            self.restart_window = None;
+        }
+        Some(message)
     }
 
     /// The next thing that happened.
@@ -263,14 +377,33 @@ impl Session {
         &self.adj_out
     }
 
-    /// Prefixes that peers announced to us since the start, all of them refused.
-    pub const fn received_refused(&self) -> u64 {
-        self.received_refused
+    /// Goes on counting from there.
+    pub const fn set_counters(&mut self, counters: Counters) {
+        self.counters = counters;
     }
 
-    /// NOTIFICATIONs sent and received since the start.
-    pub const fn notifications(&self) -> (u64, u64) {
-        (self.notifications_sent, self.notifications_received)
+    /// Whether something happened that its owner has not taken yet.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// What was counted since the start.
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Whether we made the connection, or try to.
+    pub const fn is_dialed(&self) -> bool {
+        self.is_dialed
+    }
+
+    /// Who is who, for collisions: BGP identifier and AS, ours and the peer's.
+    pub fn identifiers(&self) -> Option<((Ipv4Addr, u32), (Ipv4Addr, u32))> {
+        let theirs = self.negotiated.as_ref()?;
+        Some((
+            (self.config.router_id, self.config.my_asn),
+            (theirs.peer_router_id, theirs.peer_asn),
+        ))
     }
 
     /// Configured families that an established session does not announce, and why.
@@ -291,10 +424,14 @@ impl Session {
     }
 
     fn handle_frame(&mut self, frame: &Frame, now: Instant) {
+        self.counters.messages_received += 1;
         let event = match frame.kind {
             MessageType::Open if self.state == State::OpenSent => match self.negotiate(&frame.body)
             {
                 Ok(negotiated) => {
+                    if negotiated.extended_message {
+                        self.framer.extend_messages();
+                    }
                     self.negotiated = Some(negotiated);
                     fsm::Event::OpenReceived
                 }
@@ -307,17 +444,14 @@ impl Session {
                     .as_ref()
                     .map(|n| Received::decode(&frame.body, n));
                 match received.filter(|_| self.state == State::Established) {
-                    Some(Ok(update)) => {
-                        let count = u64::try_from(update.announced.len()).unwrap_or(u64::MAX);
-                        self.received_refused = self.received_refused.saturating_add(count);
-                    }
+                    Some(Ok(update)) => self.counters.update(&update),
                     Some(Err(error)) => return self.refuse(error, now),
                     None => {}
                 }
                 fsm::Event::UpdateReceived
             }
             MessageType::Notification => {
-                self.notifications_received += 1;
+                self.counters.notifications_received += 1;
                 if let Some(notification) = Notification::decode(&frame.body) {
                     // RFC 5492 §3: a peer that rejects capabilities is asked once more without them.
                     let rejects = notification.code == Code::Open as u8;
@@ -329,7 +463,11 @@ impl Session {
             }
             MessageType::Keepalive => fsm::Event::KeepaliveReceived,
             MessageType::RouteRefresh => {
-                self.refresh = refresh::decode(&frame.body);
+                let enhanced = self.negotiated.as_ref().is_some_and(|n| n.enhanced_refresh);
+                match refresh::decode(&frame.body, enhanced) {
+                    Ok(family) => self.refresh = family,
+                    Err(error) => return self.refuse(error, now),
+                }
                 fsm::Event::RefreshReceived
             }
         };
@@ -361,154 +499,6 @@ impl Session {
             self.perform(*action, now);
         }
         self.state = next;
-    }
-
-    fn perform(&mut self, action: Action, now: Instant) {
-        match action {
-            Action::Dial => {
-                let limit = self.back_off();
-                self.timers.set(Timer::ConnectRetry, now + limit);
-                self.events.push_back(Event::Dial);
-            }
-            Action::AwaitRetry => {
-                let delay = self.back_off();
-                self.failures += 1;
-                self.timers.set(Timer::ConnectRetry, now + delay);
-            }
-            Action::AwaitStart => {
-                let delay = self.back_off();
-                self.failures += 1;
-                self.timers.set(Timer::IdleHold, now + delay);
-            }
-            Action::SendOpen => {
-                let open = self.config.open(self.minimal);
-                self.outbox.clear();
-                self.outbox.push_back(open.encode());
-                self.open = Some(open);
-                self.timers.stop_all();
-                self.timers.set(Timer::Hold, now + OPEN_WAIT);
-            }
-            Action::SendKeepalive => {
-                self.outbox.push_back(message::keepalive());
-                let interval = self
-                    .negotiated
-                    .as_ref()
-                    .map_or(Duration::ZERO, |n| n.keepalive_time);
-                if !interval.is_zero() {
-                    let delay = self.jitter.apply(interval);
-                    self.timers.set(Timer::Keepalive, now + delay);
-                }
-            }
-            Action::RestartHold => {
-                let hold_time = self
-                    .negotiated
-                    .as_ref()
-                    .map_or(Duration::ZERO, |n| n.hold_time);
-                if hold_time.is_zero() {
-                    self.timers.stop(Timer::Hold);
-                } else {
-                    self.timers.set(Timer::Hold, now + hold_time);
-                }
-            }
-            Action::Announce => self.announce(),
-            Action::Resend => {
-                if let Some(family) = self.refresh.take() {
-                    self.adj_out.resend(family);
-                }
-            }
-            Action::Notify(notice) => self.notify(notice),
-            Action::Drop => {
-                self.outbox.clear();
-                self.reset_connection();
-                self.events.push_back(Event::Close { graceful: false });
-            }
-        }
-    }
-
-    fn announce(&mut self) {
-        self.failures = 0;
-        self.minimal = false;
-        let next_hops = self.next_hops().into_iter().collect();
-        if let Some(negotiated) = &self.negotiated {
-            self.adj_out.begin(Format {
-                my_asn: self.config.my_asn,
-                internal: negotiated.internal,
-                four_octet_as: negotiated.four_octet_as,
-                next_hops,
-            });
-        }
-    }
-
-    fn notify(&mut self, notice: Notice) {
-        let notification = match notice {
-            Notice::Cease => {
-                self.adj_out.set_desired(Routes::new());
-                while let Some(message) = self.adj_out.poll() {
-                    self.outbox.push_back(message);
-                }
-                self.cease.take()
-            }
-            Notice::Refusal => self.refusal.take(),
-            Notice::HoldTimerExpired => Some(Notification::hold_timer_expired()),
-            Notice::SendHoldTimerExpired => Some(Notification::send_hold_timer_expired()),
-            Notice::Unexpected => {
-                self.fail(Reason::Unexpected(self.state));
-                // RFC 6608 §3.
-                let subcode = match self.state {
-                    State::OpenSent => 1,
-                    State::OpenConfirm => 2,
-                    State::Established => 3,
-                    State::Idle | State::Connect | State::Active => 0,
-                };
-                Some(Notification::new(
-                    Code::FiniteStateMachine as u8,
-                    subcode,
-                    Vec::new(),
-                ))
-            }
-        };
-        if let Some(notification) = notification {
-            self.outbox.push_back(notification.encode());
-            self.notifications_sent += 1;
-        }
-        self.reset_connection();
-        self.events.push_back(Event::Close { graceful: true });
-    }
-
-    fn reset_connection(&mut self) {
-        self.timers.stop_all();
-        self.framer.clear();
-        self.adj_out.end();
-        self.open = None;
-        self.local = None;
-        self.negotiated = None;
-        self.refresh = None;
-    }
-
-    fn back_off(&mut self) -> Duration {
-        let base = self.config.connect_time.max(Duration::from_secs(1));
-        let doubled = base.saturating_mul(1 << self.failures.min(16));
-        self.jitter.apply(doubled.min(LONGEST_BACK_OFF.max(base)))
-    }
-
-    // RFC 4760 §3, RFC 2545 §3: our end of the connection where it is of the family and global.
-    fn next_hops(&self) -> Vec<(Family, Option<IpAddr>)> {
-        let families = self
-            .negotiated
-            .iter()
-            .flat_map(|negotiated| &negotiated.families);
-        let is_global = |addr: &IpAddr| match addr {
-            IpAddr::V4(_) => true,
-            IpAddr::V6(addr) => !addr.is_unicast_link_local(),
-        };
-        let next_hop = |family: Family| {
-            let transport = self
-                .local
-                .filter(|addr| Family::of(*addr) == family && is_global(addr));
-            let configured = self.config.next_hops.get(&family).copied();
-            transport.or_else(|| configured.filter(|addr| Family::of(*addr) == family))
-        };
-        families.map(|&family| (family, next_hop(family))).collect()
     }
 }
 

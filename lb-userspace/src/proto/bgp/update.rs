@@ -18,36 +18,54 @@ use super::nlri::{self, Family};
 /// Octets for the body of an UPDATE.
 const ROOM: usize = message::MAX_LENGTH - message::HEADER_LENGTH;
 
-/// Announces as many of `prefixes` as one message holds, and says how many. None if not even one fits beside
-/// the attributes. All prefixes are of the family of the path's next hop.
+/// Announces as many of `prefixes`, all of one family, as one message holds, and says how many. None if not
+/// even one fits beside the attributes.
 pub fn announce<'a>(
     path: &Path,
     four_octet_as: bool,
     prefixes: impl Iterator<Item = &'a IpNet>,
 ) -> Option<(Bytes, usize)> {
+    let mut prefixes = prefixes.peekable();
+    let family = Family::of(prefixes.peek()?.addr());
+    // RFC 4760 §3, RFC 8950 §3: what the body of RFC 4271 cannot hold goes into MP_REACH_NLRI.
+    let plain = family == Family::Ipv4Unicast && path.next_hop.is_ipv4();
     let mut attributes = Vec::new();
-    path.encode(four_octet_as, &mut attributes);
+    path.encode(plain, four_octet_as, &mut attributes);
     let mut nlri = Vec::new();
-    match path.next_hop {
-        IpAddr::V4(_) => {
-            let count = fill(&mut nlri, ROOM.checked_sub(4 + attributes.len())?, prefixes)?;
-            Some((update(&[], &attributes, &nlri), count))
+    if plain {
+        let count = fill(&mut nlri, ROOM.checked_sub(4 + attributes.len())?, prefixes)?;
+        return Some((update(&[], &attributes, &nlri), count));
+    }
+    let mut value = multiprotocol(family);
+    put_next_hop(path, &mut value);
+    let room = ROOM.checked_sub(4 + 4 + value.len() + attributes.len())?;
+    let count = fill(&mut nlri, room, prefixes)?;
+    value.append(&mut nlri);
+    // RFC 7606 §5.1: MP_REACH_NLRI comes first.
+    let mut first = Vec::new();
+    attribute::put(&mut first, OPTIONAL, code::MP_REACH_NLRI, &value);
+    first.append(&mut attributes);
+    Some((update(&[], &first, &[]), count))
+}
+
+/// Length, addresses, and the reserved octet behind them.
+fn put_next_hop(path: &Path, value: &mut Vec<u8>) {
+    match (path.next_hop, path.link_local) {
+        (IpAddr::V4(addr), _) => {
+            value.put_u8(4);
+            value.put_slice(&addr.octets());
         }
-        IpAddr::V6(next_hop) => {
-            let mut value = multiprotocol(Family::Ipv6Unicast);
+        (IpAddr::V6(addr), None) => {
             value.put_u8(16);
-            value.put_slice(&next_hop.octets());
-            value.put_u8(0);
-            let room = ROOM.checked_sub(4 + 4 + value.len() + attributes.len())?;
-            let count = fill(&mut nlri, room, prefixes)?;
-            value.append(&mut nlri);
-            // RFC 7606 §5.1: MP_REACH_NLRI comes first.
-            let mut first = Vec::new();
-            attribute::put(&mut first, OPTIONAL, code::MP_REACH_NLRI, &value);
-            first.append(&mut attributes);
-            Some((update(&[], &first, &[]), count))
+            value.put_slice(&addr.octets());
+        }
+        (IpAddr::V6(addr), Some(link_local)) => {
+            value.put_u8(32);
+            value.put_slice(&addr.octets());
+            value.put_slice(&link_local.octets());
         }
     }
+    value.put_u8(0);
 }
 
 /// Withdraws as many of `prefixes`, all of one family, as one message holds, and says how many. None if there
@@ -173,7 +191,7 @@ struct Reader<'a> {
     received: Received,
     collected: Collected,
     has_plain_nlri: bool,
-    mp_next_hop: Option<Ipv6Addr>,
+    mp_next_hop: Option<(IpAddr, Option<Ipv6Addr>)>,
     seen: BTreeSet<u8>,
 }
 
@@ -259,20 +277,12 @@ impl<'a> Reader<'a> {
         let length = usize::from(cursor.u8().ok_or_else(error)?);
         let next_hop = cursor.take(length).ok_or_else(error)?;
         let _reserved = cursor.u8().ok_or_else(error)?;
-        if !attribute::is_next_hop_length(family, length) {
-            return Err(error());
-        }
+        let extended = self.session.extended_next_hop;
+        // RFC 7606 §7.11: another length leaves nothing that could be relied on.
+        let next_hop = attribute::mp_next_hop(family, extended, next_hop).ok_or_else(error)?;
         let mut prefixes = nlri::decode(family, cursor.rest()).ok_or_else(error)?;
         self.received.announced.append(&mut prefixes);
-        match family {
-            Family::Ipv4Unicast => {
-                self.collected.next_hop =
-                    next_hop.first_chunk::<4>().map(|octets| (*octets).into());
-            }
-            Family::Ipv6Unicast => {
-                self.mp_next_hop = next_hop.first_chunk::<16>().map(|octets| (*octets).into());
-            }
-        }
+        self.mp_next_hop = Some(next_hop);
         Ok(())
     }
 
@@ -297,15 +307,19 @@ impl<'a> Reader<'a> {
     }
 
     fn path(&self) -> Option<Path> {
-        let plain = self.collected.next_hop.map(IpAddr::V4);
+        let plain = self.collected.next_hop.map(|addr| (addr.into(), None));
+        let (next_hop, link_local) = self.mp_next_hop.or(plain)?;
         Some(Path {
             origin: self.collected.origin?,
             as_path: self.collected.as_path.clone()?,
-            next_hop: self.mp_next_hop.map(IpAddr::V6).or(plain)?,
+            next_hop,
+            link_local,
             med: self.collected.med,
             local_pref: self.collected.local_pref,
             communities: self.collected.communities.clone(),
+            extended_communities: self.collected.extended_communities.clone(),
             large_communities: self.collected.large_communities.clone(),
+            only_to_customer: self.collected.only_to_customer,
         })
     }
 }

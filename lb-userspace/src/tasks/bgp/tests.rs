@@ -7,9 +7,13 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use tokio::time::timeout;
+
 use super::*;
 use crate::model::cluster::{Family, PeerAsn};
 use crate::model::intent::RouteAttributes;
+use crate::model::peer_options::PeerOptions;
+use crate::model::session_status::SessionState;
 use crate::proto::bgp::message::{self, Framer, MessageType};
 use crate::proto::bgp::negotiation::Config;
 use crate::proto::bgp::nlri;
@@ -18,7 +22,7 @@ use crate::proto::bgp::update;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-fn intent(peer: SocketAddr) -> SessionIntent {
+pub(super) fn intent(peer: SocketAddr) -> SessionIntent {
     SessionIntent {
         config: SessionConfig {
             my_asn: 65002,
@@ -34,8 +38,12 @@ fn intent(peer: SocketAddr) -> SessionIntent {
             multihop: false,
             families: BTreeSet::from([Family::V4]),
             next_hops: BTreeMap::new(),
+            host_name: "node-a".to_owned(),
+            options: PeerOptions::default(),
         },
         routes: routes(1),
+        is_partial: false,
+        is_draining: false,
     }
 }
 
@@ -57,7 +65,11 @@ async fn accept(listener: &TcpListener) -> TcpStream {
         router_id: Ipv4Addr::new(10, 0, 0, 1),
         ..session_config(&intent(listener.local_addr().unwrap()).config)
     };
-    let hello = [config.open(false).encode(), message::keepalive()].concat();
+    let hello = [
+        config.open(false, Past::default()).encode(),
+        message::keepalive(),
+    ]
+    .concat();
     stream.write_all(&hello).await.unwrap();
     stream
 }
@@ -184,6 +196,7 @@ fn only_an_external_peer_one_hop_away_gets_a_ttl_of_one() {
             multihop,
             ..base.clone()
         })
+        .socket
         .ttl
     };
     assert_eq!(ttl(PeerAsn::Number(65001), false), Some(1));
@@ -195,7 +208,7 @@ fn only_an_external_peer_one_hop_away_gets_a_ttl_of_one() {
 
 #[test]
 fn equal_attributes_are_one_allocation() {
-    let routes = session_routes(&routes(2));
+    let routes = session_routes(&routes(2), false);
     let shared: Vec<_> = routes.values().collect();
     assert!(Arc::ptr_eq(shared[0], shared[1]));
 }

@@ -265,8 +265,16 @@ fn peers_are_refused_as_metallb_refuses_them() {
             "spec.passwordSecret",
             "can not have both",
         ),
-        (peer(", vrf: red"), "spec.vrf", "not there yet"),
-        (peer(", localASN: 5"), "spec.localASN", "not there yet"),
+        (
+            peer(", vrf: a-name-too-long-for-a-device"),
+            "spec.vrf",
+            "15 characters",
+        ),
+        (
+            peer(", localASN: 0"),
+            "spec.localASN",
+            "write the AS number",
+        ),
     ]);
 }
 
@@ -478,7 +486,7 @@ fn core_objects_are_refused_where_they_cannot_be_used() {
 fn all_problems_of_an_object_are_told_at_once() {
     let text = metallb(
         "BGPPeer",
-        "{myASN: 0, peerAddress: here, holdTime: 1s, routerID: x, vrf: red}",
+        "{myASN: 0, peerAddress: here, holdTime: 1s, routerID: x, vrf: a/b}",
     );
     let (_, problems) = convert_text(&text);
     let fields: Vec<_> = problems.iter().map(|p| p.field.as_str()).collect();
@@ -488,9 +496,9 @@ fn all_problems_of_an_object_are_told_at_once() {
             "spec.myASN",
             "spec.peerASN",
             "spec.holdTime",
-            "spec.vrf",
             "spec.peerAddress",
-            "spec.routerID"
+            "spec.routerID",
+            "spec.vrf"
         ]
     );
 }

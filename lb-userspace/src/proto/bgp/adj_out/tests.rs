@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::proto::bgp::negotiation::Negotiated;
+use crate::proto::bgp::negotiation::{Negotiated, Restart};
 use crate::proto::bgp::update::Received;
 
 /// What a peer holds after the messages it was sent.
@@ -42,7 +42,17 @@ fn session() -> Negotiated {
         keepalive_time: Duration::ZERO,
         families: BTreeSet::from([Family::Ipv4Unicast, Family::Ipv6Unicast]),
         four_octet_as: true,
+        extended_next_hop: true,
+        extended_message: false,
+        enhanced_refresh: true,
+        restart: Restart::default(),
+        host_name: None,
+        capabilities: BTreeSet::new(),
     }
+}
+
+fn hop(addr: &str) -> Option<NextHop> {
+    Some(addr.parse::<IpAddr>().unwrap().into())
 }
 
 fn format() -> Format {
@@ -50,9 +60,11 @@ fn format() -> Format {
         my_asn: 65002,
         internal: false,
         four_octet_as: true,
+        only_to_customer: false,
+        enhanced_refresh: false,
         next_hops: BTreeMap::from([
-            (Family::Ipv4Unicast, Some("10.0.0.2".parse().unwrap())),
-            (Family::Ipv6Unicast, Some("2001:db8::2".parse().unwrap())),
+            (Family::Ipv4Unicast, hop("10.0.0.2")),
+            (Family::Ipv6Unicast, hop("2001:db8::2")),
         ]),
     }
 }
@@ -125,10 +137,10 @@ fn a_family_without_next_hop_is_not_announced_until_it_has_one() {
     assert_eq!(peer.routes.len(), 1);
     assert_eq!(peer.complete.len(), 2);
 
-    adj_out.set_next_hop(Family::Ipv6Unicast, Some("2001:db8::9".parse().unwrap()));
+    adj_out.set_next_hop(Family::Ipv6Unicast, hop("2001:db8::9"));
     peer.read(&mut adj_out);
     assert_eq!(peer.routes.len(), 2);
-    adj_out.set_next_hop(Family::Ipv6Unicast, Some("2001:db8::a".parse().unwrap()));
+    adj_out.set_next_hop(Family::Ipv6Unicast, hop("2001:db8::a"));
     peer.read(&mut adj_out);
     let route = &peer.routes[&"2001:db8:1::1/128".parse().unwrap()];
     assert_eq!(route.next_hop, "2001:db8::a".parse::<IpAddr>().unwrap());
@@ -145,8 +157,8 @@ fn a_family_that_was_not_negotiated_is_never_mentioned() {
     let mut format = format();
     format.next_hops.remove(&Family::Ipv6Unicast);
     adj_out.begin(format);
-    adj_out.resend(Family::Ipv6Unicast);
-    adj_out.set_next_hop(Family::Ipv6Unicast, Some("2001:db8::2".parse().unwrap()));
+    adj_out.refresh(Family::Ipv6Unicast);
+    adj_out.set_next_hop(Family::Ipv6Unicast, hop("2001:db8::2"));
     peer.read(&mut adj_out);
     assert_eq!(
         (peer.routes.len(), peer.complete),
@@ -165,7 +177,7 @@ fn a_refresh_sends_a_family_again() {
     adj_out.begin(format());
     Peer::default().read(&mut adj_out);
 
-    adj_out.resend(Family::Ipv4Unicast);
+    adj_out.refresh(Family::Ipv4Unicast);
     let mut again = Peer::default();
     again.read(&mut adj_out);
     assert_eq!(again.routes.len(), 2);

@@ -8,9 +8,10 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::proto::bgp::adj_out::Attributes;
-use crate::proto::bgp::negotiation::ExpectedAs;
-use crate::proto::bgp::update;
+use crate::proto::bgp::adj_out::{Attributes, Format};
+use crate::proto::bgp::negotiation::{ExpectedAs, Options};
+use crate::proto::bgp::refresh::Subtype;
+use crate::proto::bgp::{message, update};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 
@@ -28,6 +29,7 @@ fn config(my_asn: u32, peer_asn: u32) -> Config {
         connect_time: seconds(5),
         families: BTreeSet::from([Family::Ipv4Unicast, Family::Ipv6Unicast]),
         next_hops: BTreeMap::from([(Family::Ipv6Unicast, "2001:db8::2".parse().unwrap())]),
+        options: Options::default(),
     }
 }
 
@@ -51,7 +53,7 @@ fn open(asn: u32) -> Bytes {
         router_id: Ipv4Addr::new(10, 0, 0, 1),
         ..config(asn, 65002)
     };
-    peer.open(false).encode()
+    peer.open(false, Past::default()).encode()
 }
 
 /// A session that is connected and waits for the peer's OPEN.
@@ -162,7 +164,13 @@ fn a_notification_is_never_answered() {
                 .iter()
                 .any(|event| matches!(event, Event::Failed(Reason::Notified(_))))
         );
-        assert_eq!(session.notifications(), (0, 1));
+        assert_eq!(
+            (
+                session.counters().notifications_sent,
+                session.counters().notifications_received
+            ),
+            (0, 1)
+        );
     }
 }
 
@@ -297,14 +305,14 @@ fn a_peer_that_rejects_capabilities_is_asked_once_without_them() {
         session.handle_connected(LOCAL, now);
         counts.push(capabilities(&mut session));
     }
-    assert_eq!(counts, [2, 4, 2]);
+    assert_eq!(counts, [2, 8, 2]);
 }
 
 #[test]
 fn a_drain_withdraws_everything_before_it_says_goodbye() {
     let now = Instant::now();
     let mut session = established(now);
-    session.handle_routes(routes(2));
+    session.handle_routes(routes(2), false);
     sent(&mut session);
     let text = "node drain".to_owned();
     session.handle_stop(
@@ -326,7 +334,7 @@ fn a_drain_withdraws_everything_before_it_says_goodbye() {
 fn a_restart_says_nothing() {
     let now = Instant::now();
     let mut session = established(now);
-    session.handle_routes(routes(2));
+    session.handle_routes(routes(2), false);
     session.handle_stop(Stop::Abandon, now);
     assert_eq!(sent(&mut session), Vec::<Bytes>::new());
     assert!(events(&mut session).contains(&Event::Close { graceful: false }));
@@ -341,7 +349,9 @@ fn received_routes_are_counted_and_forgotten() {
         my_asn: 65001,
         internal: false,
         four_octet_as: true,
-        next_hops: BTreeMap::from([(Family::Ipv4Unicast, Some([10, 0, 0, 1].into()))]),
+        only_to_customer: false,
+        enhanced_refresh: false,
+        next_hops: BTreeMap::from([(Family::Ipv4Unicast, Some(LOCAL.into()))]),
     });
     peer.set_desired(routes(1000));
     let mut session = established(now);
@@ -349,19 +359,26 @@ fn received_routes_are_counted_and_forgotten() {
         session.handle_bytes(&message, now);
     }
     assert_eq!(session.state(), State::Established);
-    assert_eq!(session.received_refused(), 1000);
+    assert_eq!(session.counters().received_refused, 1000);
 }
 
 #[test]
 fn a_refresh_brings_the_routes_again() {
     let now = Instant::now();
     let mut session = established(now);
-    session.handle_routes(routes(3));
+    session.handle_routes(routes(3), false);
     assert_eq!(sent(&mut session).len(), 1);
-    session.handle_bytes(&refresh::encode(Family::Ipv4Unicast), now);
-    assert_eq!(sent(&mut session).len(), 1);
-    session.handle_bytes(&refresh::encode(Family::Ipv6Unicast), now);
-    assert_eq!(sent(&mut session).len(), 0);
+    session.handle_bytes(&refresh::encode(Family::Ipv4Unicast, Subtype::Request), now);
+    let again = sent(&mut session);
+    assert_eq!(again.len(), 3);
+    // RFC 7313 §4.1.
+    assert_eq!(
+        again[0],
+        refresh::encode(Family::Ipv4Unicast, Subtype::Begin)
+    );
+    assert_eq!(again[2], refresh::encode(Family::Ipv4Unicast, Subtype::End));
+    session.handle_bytes(&refresh::encode(Family::Ipv6Unicast, Subtype::Request), now);
+    assert_eq!(sent(&mut session).len(), 2);
 }
 
 #[test]
@@ -467,7 +484,7 @@ proptest! {
         let mut cuts = cuts.into_iter();
         let mut last = [0, 0];
         for (side, count) in wishes {
-            pair.sides[usize::from(side)].handle_routes(routes(count));
+            pair.sides[usize::from(side)].handle_routes(routes(count), false);
             last[usize::from(side)] = count;
             pair.pump(&mut cuts, now);
         }

@@ -18,6 +18,12 @@ fn session(four_octet_as: bool, internal: bool) -> Negotiated {
         keepalive_time: Duration::from_secs(30),
         families: BTreeSet::from([Family::Ipv4Unicast, Family::Ipv6Unicast]),
         four_octet_as,
+        extended_next_hop: true,
+        extended_message: false,
+        enhanced_refresh: false,
+        restart: Default::default(),
+        host_name: None,
+        capabilities: BTreeSet::new(),
     }
 }
 
@@ -26,10 +32,13 @@ fn path(next_hop: &str) -> Path {
         origin: Origin::Igp,
         as_path: vec![65002],
         next_hop: next_hop.parse().unwrap(),
+        link_local: None,
         med: None,
         local_pref: None,
         communities: BTreeSet::new(),
+        extended_communities: BTreeSet::new(),
         large_communities: BTreeSet::new(),
+        only_to_customer: None,
     }
 }
 
@@ -467,10 +476,14 @@ fn any_path(next_hop: IpAddr) -> impl Strategy<Value = Path> {
                 origin,
                 as_path,
                 next_hop,
+                link_local: Some(Ipv6Addr::LOCALHOST).filter(|_| next_hop.is_ipv6()),
                 med,
                 local_pref: Some(local_pref),
                 communities,
+                extended_communities: [attribute::link_bandwidth(65002, u64::from(local_pref))]
+                    .into(),
                 large_communities,
+                only_to_customer: med,
             },
         )
 }
