@@ -224,6 +224,14 @@ pub trait Router {
     /// When the router does not answer.
     fn refresh(&self, neighbor: &NeighborConfig) -> Result<()>;
 
+    /// Makes it connect to a neighbour now, where it would wait for long after an attempt that failed.
+    ///
+    /// # Errors
+    /// When the router does not answer.
+    fn dial(&self, _neighbor: &NeighborConfig) -> Result<()> {
+        Ok(())
+    }
+
     /// Lets an injector send routes with next hops to a neighbour; a router sends what it has.
     ///
     /// # Errors

@@ -114,11 +114,12 @@ fn text(config: &RouterConfig, socket: &Path) -> String {
         if !neighbor.dials {
             text += "\tpassive\n";
         }
-        // With both, 7.7 takes no signed connection.
+        // With both, 7.7 takes no signed connection; it makes one.
+        if neighbor.password.is_none() || neighbor.dials {
+            let _ = writeln!(text, "\tlocal-address {}", neighbor.local);
+        }
         if let Some(password) = &neighbor.password {
             let _ = writeln!(text, "\ttcp md5sig password \"{password}\"");
-        } else {
-            let _ = writeln!(text, "\tlocal-address {}", neighbor.local);
         }
         match neighbor.reach {
             Reach::Link => {}
@@ -167,7 +168,24 @@ impl Router for OpenBgpd {
     }
 
     fn route_count(&self, neighbor: &NeighborConfig, family: Family) -> Result<usize> {
-        Ok(self.rib(neighbor, family)?.len())
+        // Thousands of routes take a second as JSON.
+        let mut command = Command::new("bgpctl");
+        command.arg("-s").arg(&self.socket);
+        let address = neighbor.address.to_string();
+        let shown = output(command.args(["show", "rib", "neighbor", &address]))?;
+        let prefix = |line: &str| {
+            let mut words = line.split_whitespace();
+            words.find_map(|word| word.parse::<IpNet>().ok())
+        };
+        let prefixes = shown.lines().filter_map(prefix);
+        Ok(prefixes
+            .filter(|prefix| Family::of(prefix.addr()) == family)
+            .count())
+    }
+
+    fn dial(&self, neighbor: &NeighborConfig) -> Result<()> {
+        let address = neighbor.address.to_string();
+        output(bgpctl(&self.socket).args(["neighbor", &address, "clear"])).map(drop)
     }
 
     fn refresh(&self, neighbor: &NeighborConfig) -> Result<()> {

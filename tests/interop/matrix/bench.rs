@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::netns::{Netns, next_lab};
@@ -11,9 +12,12 @@ use harness::peer::speaker::{self, LIMIT, Speaker};
 use harness::peer::{Make, NeighborConfig, Reach, Route, Router, RouterConfig, Session};
 use harness::wait;
 use ipnet::IpNet;
-use lb_userspace::model::cluster::Family;
+use lb_userspace::model::cluster::{Family, PeerAsn};
 use lb_userspace::model::intent::{RouteAttributes, SessionIntent};
+use lb_userspace::model::password::Password;
+use lb_userspace::model::peer_options::RestartProfile;
 use lb_userspace::model::session_status::SessionState;
+use lb_userspace::proto::bgp::retention::Past;
 use tempfile::TempDir;
 
 use crate::cases::{Case, Families, Over};
@@ -27,6 +31,8 @@ const FEEDER_ASN: u32 = 65003;
 /// Last octet of the feeder's address; the cells follow.
 const FEEDER: u8 = 9;
 const FIRST: u8 = 10;
+/// From a cell's last octet to that of the router's address for it alone.
+const ALONE: u8 = 120;
 
 const TOR_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1));
 const TOR_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 1));
@@ -37,6 +43,15 @@ fn node_v4(host: u8) -> IpAddr {
 
 fn node_v6(host: u8) -> IpAddr {
     Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, host.into()).into()
+}
+
+/// An address of the router that it meets no other neighbour from: whoever takes connections knows their makers
+/// by that, and ExaBGP listens with one minimum of TTLs for everybody.
+fn alone(neighbor: IpAddr, host: u8) -> IpAddr {
+    match neighbor {
+        IpAddr::V4(_) => node_v4(ALONE + host),
+        IpAddr::V6(_) => node_v6(ALONE + host),
+    }
 }
 
 fn far_v4(host: u8) -> IpAddr {
@@ -76,6 +91,9 @@ impl Bench {
         for ((case, families), host) in cells.zip(FIRST..) {
             let mut neighbor = neighbor(case.over, host, families);
             (case.set)(&mut neighbor);
+            if neighbor.dials || neighbor.reach == Reach::Proven {
+                neighbor.local = alone(neighbor.address, host);
+            }
             config.neighbors.push(neighbor);
             overs.push(case.over);
         }
@@ -186,17 +204,23 @@ fn link(tor: &Netns, node: &Netns, far: &Netns, config: &RouterConfig) -> Result
         far_v4(2)
     ))?;
     far.ip("link set uplink up")?;
-    let (mut on_node, mut on_far) = (String::new(), String::new());
+    let (mut on_tor, mut on_node, mut on_far) = (String::new(), String::new(), String::new());
     for host in (2..=2).chain((FEEDER..).take(config.neighbors.len())) {
         on_node += &format!(
             "addr add {}/24 dev uplink\naddr add {}/64 dev uplink nodad\n",
             node_v4(host),
             node_v6(host)
         );
+        on_tor += &format!(
+            "addr add {}/24 dev uplink\naddr add {}/64 dev uplink nodad\n",
+            node_v4(ALONE + host),
+            node_v6(ALONE + host)
+        );
         if host >= FIRST {
             on_far += &format!("addr add {}/24 dev uplink\n", far_v4(host));
         }
     }
+    tor.ip(&on_tor)?;
     node.ip(&on_node)?;
     far.ip(&on_far)?;
     far.ip(&format!("route add 10.99.0.0/24 via {}", far_v4(2)))?;
@@ -213,6 +237,11 @@ pub(crate) struct Seat<'a> {
 impl Seat<'_> {
     fn host(&self) -> u8 {
         FIRST + u8::try_from(self.number).unwrap_or(u8::MAX)
+    }
+
+    /// The make of the router.
+    pub(crate) fn make(&self) -> Make {
+        self.bench.make
     }
 
     /// The router's side.
@@ -263,14 +292,13 @@ impl Seat<'_> {
         let mut intent = speaker::intent(neighbor.local, next_hops);
         let config = &mut intent.config;
         config.my_asn = neighbor.asn;
-        config.peer_asn = lb_userspace::model::cluster::PeerAsn::Number(neighbor.local_asn);
+        config.peer_asn = PeerAsn::Number(neighbor.local_asn);
         config.source_address = Some(neighbor.address);
         config.families.clone_from(&neighbor.families);
-        config.hold_time = std::time::Duration::from_secs(neighbor.hold_time.into());
-        config.password = neighbor
-            .password
-            .as_deref()
-            .map(lb_userspace::model::password::Password::new);
+        config.hold_time = Duration::from_secs(neighbor.hold_time.into());
+        config.password = neighbor.password.as_deref().map(Password::new);
+        config.options.ttl_security = (neighbor.reach == Reach::Proven).then_some(1);
+        config.options.restart_profile = neighbor.helps_restart.then_some(RestartProfile::Graceful);
         config.multihop = matches!(neighbor.reach, Reach::Hops(_));
         for family in self.families() {
             let prefix = self.prefix(family, 1);
@@ -282,6 +310,15 @@ impl Seat<'_> {
     /// Starts the speaker.
     pub(crate) fn speak(&self, intent: SessionIntent) -> Result<Speaker> {
         Speaker::start(self.netns(), intent)
+    }
+
+    /// Starts the speaker of an agent that was there before.
+    pub(crate) fn speak_again(&self, intent: SessionIntent) -> Result<Speaker> {
+        let past = Past {
+            restarted: true,
+            forwarding: true,
+        };
+        Speaker::start_again(self.netns(), intent, past)
     }
 
     /// Starts the speaker and waits until the session is up.
@@ -349,6 +386,16 @@ impl Seat<'_> {
             ensure!(session.is_established == is_established, "{session:?}");
             Ok(session)
         })
+    }
+
+    /// Lets the router connect now, if it would wait long before it tries again.
+    pub(crate) fn dial(&mut self) -> Result<()> {
+        if self.make() == Make::ExaBgp {
+            // Nothing else ends its pauses.
+            self.stop_router();
+            return self.start_router();
+        }
+        self.bench.router()?.dial(self.neighbor())
     }
 
     /// Makes the router ask for the routes again.

@@ -1,19 +1,22 @@
 //! What is tried with every make of router.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
-use anyhow::{Result, ensure};
-use harness::peer::speaker::LIMIT;
-use harness::peer::{Make, NeighborConfig, Route};
-use harness::wait;
-use ipnet::IpNet;
+use anyhow::Result;
+use harness::peer::{Make, NeighborConfig, Reach};
 use lb_userspace::model::cluster::{Community, Family};
-use lb_userspace::model::password::Password;
-use lb_userspace::model::session_status::SessionState;
-use lb_userspace::tasks::bgp::Stop;
+use lb_userspace::model::intent::RouteAttributes;
+use lb_userspace::model::peer_options::Connect;
 
-use crate::bench::{NODE_ASN, Seat, with_defaults};
+use self::steps::{
+    attributes_are_seen, comes_up_only_with, communities_are_seen, drain_withdraws,
+    many_come_and_go, never_connects, old_peer_gets_routes, password_changes, refresh_is_answered,
+    router_comes_back, routes_arrive, routes_change, routes_go, routes_go_gently,
+    routes_stay_over_a_restart, silence_is_noticed, waits_for_the_router, what_is_told_is_refused,
+};
+use crate::bench::{NODE_ASN, Seat};
+
+mod steps;
 
 /// Families of the routes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,9 +71,7 @@ pub(crate) struct Case {
 const EACH: &[Families] = &[Families::V4, Families::V6, Families::Both];
 const BOTH: &[Families] = &[Families::Both];
 const V4: &[Families] = &[Families::V4];
-const PASSWORD: &str = "s3cret";
-/// Routes of a large cell, half of them of each family.
-const MANY: u32 = 10_000;
+pub(crate) const PASSWORD: &str = "s3cret";
 
 const PLAIN: Case = Case {
     name: "",
@@ -123,7 +124,20 @@ pub(crate) const ALL: &[Case] = &[
         name: "multihop",
         about: "an external session through a router; without `multihop` it does not come up",
         over: Over::Hops,
-        run: hops_need_multihop,
+        run: |seat| comes_up_only_with(seat, |config| config.multihop = false),
+        ..PLAIN
+    },
+    Case {
+        name: "gtsm",
+        about: "both sides drop packets with a TTL below 255 (RFC 5082)",
+        set: |neighbor| neighbor.reach = Reach::Proven,
+        ..PLAIN
+    },
+    Case {
+        name: "gtsm-over-v6",
+        about: "the same over IPv6",
+        over: Over::V6,
+        set: |neighbor| neighbor.reach = Reach::Proven,
         ..PLAIN
     },
     Case {
@@ -177,7 +191,7 @@ pub(crate) const ALL: &[Case] = &[
         name: "communities",
         about: "communities, well-known ones too, as sent (RFC 1997)",
         run: |seat| {
-            seat_has_communities(
+            communities_are_seen(
                 seat,
                 &[
                     Community::Standard(NODE_ASN << 16 | 7),
@@ -192,7 +206,7 @@ pub(crate) const ALL: &[Case] = &[
         name: "large-communities",
         about: "large communities as sent (RFC 8092)",
         run: |seat| {
-            seat_has_communities(
+            communities_are_seen(
                 seat,
                 &[
                     Community::Large(NODE_ASN, 1, 2),
@@ -206,7 +220,28 @@ pub(crate) const ALL: &[Case] = &[
         name: "local-pref",
         about: "LOCAL_PREF as configured on an internal session",
         set: internal,
-        run: local_pref_is_seen,
+        run: |seat| {
+            let set = |attributes: &mut RouteAttributes| attributes.local_pref = Some(250);
+            attributes_are_seen(seat, set, |_, route| route.local_pref == Some(250))
+        },
+        ..PLAIN
+    },
+    Case {
+        name: "med",
+        about: "MULTI_EXIT_DISC as configured",
+        run: |seat| {
+            let set = |attributes: &mut RouteAttributes| attributes.med = Some(50);
+            attributes_are_seen(seat, set, |_, route| route.med == Some(50))
+        },
+        ..PLAIN
+    },
+    Case {
+        name: "prepend",
+        about: "our AS three times in the AS path",
+        run: |seat| {
+            let set = |attributes: &mut RouteAttributes| attributes.prepend = 2;
+            attributes_are_seen(seat, set, |ours, route| route.as_path == [ours; 3])
+        },
         ..PLAIN
     },
     Case {
@@ -248,6 +283,38 @@ pub(crate) const ALL: &[Case] = &[
         ..PLAIN
     },
     Case {
+        name: "passive",
+        about: "the router connects to a speaker that only waits",
+        set: |neighbor| neighbor.dials = true,
+        run: |seat| waits_for_the_router(seat, Connect::Passive),
+        ..PLAIN
+    },
+    Case {
+        name: "passive-over-v6",
+        about: "the same over IPv6",
+        over: Over::V6,
+        set: |neighbor| neighbor.dials = true,
+        run: |seat| waits_for_the_router(seat, Connect::Passive),
+        ..PLAIN
+    },
+    Case {
+        name: "passive-md5",
+        about: "the same with a password on the listening socket",
+        set: |neighbor| {
+            neighbor.dials = true;
+            with_password(neighbor);
+        },
+        run: |seat| waits_for_the_router(seat, Connect::Passive),
+        ..PLAIN
+    },
+    Case {
+        name: "simultaneous-open",
+        about: "both connect and both listen; one connection is left, and routes go over it",
+        set: |neighbor| neighbor.dials = true,
+        run: |seat| waits_for_the_router(seat, Connect::Both),
+        ..PLAIN
+    },
+    Case {
         name: "password-change",
         about: "another password ends the session, the right one brings it back",
         set: with_password,
@@ -259,6 +326,19 @@ pub(crate) const ALL: &[Case] = &[
         about: "both sides notice silence within the hold time of three seconds, and recover",
         set: |neighbor| neighbor.hold_time = 3,
         run: silence_is_noticed,
+        ..PLAIN
+    },
+    Case {
+        name: "graceful-restart",
+        about: "the router keeps the routes of an agent that restarts, until End-of-RIB says which are gone (RFC 4724)",
+        set: |neighbor| neighbor.helps_restart = true,
+        run: routes_stay_over_a_restart,
+        ..PLAIN
+    },
+    Case {
+        name: "graceful-shutdown",
+        about: "a node that drains marks its routes first (RFC 8326), then withdraws them; the session stays",
+        run: routes_go_gently,
         ..PLAIN
     },
     Case {
@@ -278,265 +358,18 @@ pub(crate) const ALL: &[Case] = &[
 impl Case {
     /// Whether a make has the switches that the case needs.
     pub(crate) fn exists(&self, make: Make) -> bool {
-        // GoBGP has none to hide that it knows four octets, and reads its own table instead of asking again.
-        !(make == Make::GoBgp && ["two-octet-peer", "refresh"].contains(&self.name))
+        match (make, self.name) {
+            // It cannot hide that it knows four octets, and goes through its own table instead of asking again.
+            (Make::GoBgp, "two-octet-peer" | "refresh") => false,
+            // It sets the TTL of IPv4 only.
+            (Make::ExaBgp, "gtsm-over-v6") => false,
+            _ => true,
+        }
     }
 
     /// What a make lacks.
-    pub(crate) const fn lacks(&self, _make: Make) -> Option<&'static str> {
-        None
+    pub(crate) fn lacks(&self, make: Make) -> Option<&'static str> {
+        (make == Make::ExaBgp && self.name == "graceful-restart")
+            .then_some("ExaBGP is an injector: it has no table to keep routes in")
     }
-}
-
-fn prefixes(seat: &Seat<'_>, family: Family, count: u8) -> Vec<IpNet> {
-    (1..=count)
-        .map(|number| seat.prefix(family, number))
-        .collect()
-}
-
-/// One route of each family is there as it was sent, and none of another family.
-fn routes_arrive(seat: &mut Seat<'_>) -> Result<()> {
-    let speaker = seat.establish(seat.intent())?;
-    let neighbor = seat.neighbor();
-    let is_internal = neighbor.asn == neighbor.local_asn;
-    for family in seat.families() {
-        let prefix = seat.prefix(family, 1);
-        let routes = seat.await_routes(family, &[prefix])?;
-        let mut expected = Route {
-            next_hop: Some(seat.next_hop(family)),
-            as_path: vec![neighbor.asn],
-            ..routes[&prefix].clone()
-        };
-        if is_internal {
-            expected.as_path = Vec::new();
-            expected.local_pref = Some(100);
-        }
-        ensure!(
-            routes[&prefix] == expected,
-            "{:?} instead of {expected:?}",
-            routes[&prefix]
-        );
-        ensure!(expected.med.is_none() && expected.communities.is_empty());
-    }
-    let session = seat.session()?;
-    ensure!(session.is_established, "{session:?}");
-    let status = speaker.status();
-    ensure!(
-        status.notifications_sent + status.notifications_received == 0,
-        "{status:?}"
-    );
-    ensure!(status.peer_asn == Some(neighbor.local_asn), "{status:?}");
-    ensure!(
-        status.families.len() == neighbor.families.len(),
-        "{status:?}"
-    );
-    Ok(())
-}
-
-fn hops_need_multihop(seat: &mut Seat<'_>) -> Result<()> {
-    let mut near = seat.intent();
-    near.config.multihop = false;
-    let speaker = seat.speak(near)?;
-    speaker.await_error("cannot connect")?;
-    ensure!(!seat.session()?.is_established);
-    speaker.change(|intent| intent.config.multihop = true);
-    seat.await_up(&speaker)
-}
-
-fn old_peer_gets_routes(seat: &mut Seat<'_>) -> Result<()> {
-    let wide = seat.neighbor().asn;
-    let _speaker = seat.establish(seat.intent())?;
-    // AS_PATH says 23456; who knows AS4_PATH merges it in (RFC 6793 §4.2.3).
-    let prefix = seat.prefix(Family::V4, 1);
-    let route = seat.await_route(prefix, |_| true)?;
-    ensure!(
-        [vec![wide], vec![23456]].contains(&route.as_path),
-        "{route:?}"
-    );
-    Ok(())
-}
-
-fn never_connects(seat: &mut Seat<'_>, password: Option<&str>) -> Result<()> {
-    let mut intent = seat.intent();
-    intent.config.password = password.map(Password::new);
-    let speaker = seat.speak(intent)?;
-    let status = speaker.await_error("no answer")?;
-    let hint = status.last_error.as_ref();
-    ensure!(
-        password.is_none() || hint.is_some_and(|it| it.contains("with the same password")),
-        "{status:?}"
-    );
-    ensure!(status.state != SessionState::Established, "{status:?}");
-    ensure!(!seat.session()?.is_established);
-    Ok(())
-}
-
-fn seat_has_communities(seat: &mut Seat<'_>, communities: &[Community]) -> Result<()> {
-    let communities: BTreeSet<_> = communities.iter().copied().collect();
-    let mut intent = seat.intent();
-    for attributes in intent.routes.values_mut() {
-        attributes.communities.clone_from(&communities);
-    }
-    let _speaker = seat.establish(intent)?;
-    for family in seat.families() {
-        let prefix = seat.prefix(family, 1);
-        seat.await_route(prefix, |route| route.communities == communities)?;
-    }
-    Ok(())
-}
-
-fn local_pref_is_seen(seat: &mut Seat<'_>) -> Result<()> {
-    let mut intent = seat.intent();
-    for attributes in intent.routes.values_mut() {
-        attributes.local_pref = Some(250);
-    }
-    let _speaker = seat.establish(intent)?;
-    for family in seat.families() {
-        let prefix = seat.prefix(family, 1);
-        seat.await_route(prefix, |route| route.local_pref == Some(250))?;
-    }
-    Ok(())
-}
-
-fn routes_change(seat: &mut Seat<'_>) -> Result<()> {
-    let speaker = seat.establish(seat.intent())?;
-    seat.await_counts(1)?;
-    let since = speaker.status().since;
-    let tag = Community::Standard(NODE_ASN << 16 | 9);
-    speaker.change(|intent| {
-        for attributes in intent.routes.values_mut() {
-            attributes.communities.insert(tag);
-        }
-    });
-    for family in seat.families() {
-        let prefix = seat.prefix(family, 1);
-        seat.await_route(prefix, |route| route.communities.contains(&tag))?;
-    }
-    ensure!(speaker.status().since == since);
-    Ok(())
-}
-
-fn routes_go(seat: &mut Seat<'_>) -> Result<()> {
-    let mut intent = seat.intent();
-    for family in seat.families() {
-        intent
-            .routes
-            .extend(with_defaults(&prefixes(seat, family, 2)));
-    }
-    let speaker = seat.establish(intent)?;
-    seat.await_counts(2)?;
-    let since = speaker.status().since;
-    let gone: Vec<_> = seat
-        .families()
-        .into_iter()
-        .map(|family| seat.prefix(family, 1))
-        .collect();
-    speaker.change(|intent| intent.routes.retain(|prefix, _| !gone.contains(prefix)));
-    for family in seat.families() {
-        seat.await_routes(family, &[seat.prefix(family, 2)])?;
-    }
-    let status = speaker.status();
-    ensure!(
-        status.since == since && status.notifications_sent == 0,
-        "{status:?}"
-    );
-    Ok(())
-}
-
-fn refresh_is_answered(seat: &mut Seat<'_>) -> Result<()> {
-    let speaker = seat.establish(seat.intent())?;
-    seat.await_counts(1)?;
-    let before = seat.session()?.updates;
-    seat.refresh()?;
-    wait::until("the routes again", LIMIT, || {
-        let session = seat.session()?;
-        // A router that removes what is no longer there needs both families to come again.
-        ensure!(
-            session.updates >= before + 2,
-            "{session:?}, {before} before"
-        );
-        Ok(())
-    })?;
-    seat.await_counts(1)?;
-    ensure!(speaker.status().notifications_received == 0);
-    Ok(())
-}
-
-/// So many routes in all, half of each family.
-fn many(count: u32) -> Vec<IpNet> {
-    let mut prefixes = Vec::new();
-    for number in 0..count / 2 {
-        let v4 = IpAddr::V4((0x6440_0000 + number).into());
-        let v6 = IpAddr::V6(((0x2001_0db8_ffff_u128 << 80) + u128::from(number)).into());
-        prefixes.extend([IpNet::from(v4), IpNet::from(v6)]);
-    }
-    prefixes
-}
-
-fn many_come_and_go(seat: &mut Seat<'_>) -> Result<()> {
-    let mut intent = seat.intent();
-    intent.routes = with_defaults(&many(MANY));
-    let speaker = seat.establish(intent)?;
-    let half = usize::try_from(MANY / 2)?;
-    seat.await_counts(half)?;
-    speaker.change(|intent| intent.routes.clear());
-    seat.await_counts(0)?;
-    ensure!(speaker.status().state == SessionState::Established);
-    Ok(())
-}
-
-fn what_is_told_is_refused(seat: &mut Seat<'_>) -> Result<()> {
-    let speaker = seat.establish(seat.intent())?;
-    seat.await_counts(1)?;
-    let since = speaker.status().since;
-    let _feeder = seat.feed(&many(MANY))?;
-    let status = speaker.await_status("refused routes", |status| {
-        status.received_refused >= u64::from(MANY)
-    })?;
-    ensure!(
-        status.since == since && status.notifications_sent == 0,
-        "{status:?}"
-    );
-    seat.await_counts(1)
-}
-
-fn password_changes(seat: &mut Seat<'_>) -> Result<()> {
-    let speaker = seat.establish(seat.intent())?;
-    seat.await_counts(1)?;
-    speaker.change(|intent| intent.config.password = Some(Password::new("another")));
-    speaker.await_status("an end", |status| status.state != SessionState::Established)?;
-    speaker.await_error("no answer")?;
-    speaker.change(|intent| intent.config.password = Some(Password::new(PASSWORD)));
-    seat.await_up(&speaker)
-}
-
-fn silence_is_noticed(seat: &mut Seat<'_>) -> Result<()> {
-    let speaker = seat.establish(seat.intent())?;
-    seat.await_counts(1)?;
-    ensure!(speaker.status().hold_time == Some(3));
-    seat.cut()?;
-    let noticed = speaker
-        .await_error("hold timer expired")
-        .and_then(|_| seat.await_router(false))
-        .and_then(|_| seat.await_counts(0));
-    seat.mend()?;
-    noticed?;
-    seat.await_up(&speaker)
-}
-
-fn drain_withdraws(seat: &mut Seat<'_>) -> Result<()> {
-    let speaker = seat.establish(seat.intent())?;
-    seat.await_counts(1)?;
-    speaker.stop(Stop::Drain("node drain: maintenance-42".to_owned()));
-    seat.await_counts(0)?;
-    seat.await_router(false).map(drop)
-}
-
-fn router_comes_back(seat: &mut Seat<'_>) -> Result<()> {
-    let speaker = seat.establish(seat.intent())?;
-    seat.await_counts(1)?;
-    seat.stop_router();
-    speaker.await_status("an end", |status| status.state != SessionState::Established)?;
-    seat.start_router()?;
-    seat.await_up(&speaker)
 }
