@@ -20,6 +20,8 @@ use crate::telemetry::{self, Format};
 mod detach;
 mod dry_run;
 mod members;
+mod peers;
+mod routes;
 mod secret;
 mod status;
 
@@ -43,6 +45,8 @@ const ENVIRONMENT: u8 = 2;
   torline secret > /etc/torline/secret.yaml
   torline status
   torline members
+  torline peers
+  torline routes --peer tor-a
   torline status --json | jq '.sessions[] | {peer, state}'"
 )]
 struct Cli {
@@ -58,6 +62,10 @@ enum Command {
     Status(Status),
     /// Show which nodes live, as this one sees them.
     Members(Status),
+    /// Show the BGP peers of this node: state, what was agreed, counters, the last error.
+    Peers(Status),
+    /// Show which BGP routes the peers of this node were sent, with which attributes, for which Services.
+    Routes(Routes),
     /// Print a Secret with fresh keys, for `kubectl apply -f -` or a file of the directory.
     Secret(Secret),
     /// Take the data plane of this node down: programs, links and maps that an agent left behind.
@@ -137,6 +145,15 @@ struct Status {
 }
 
 #[derive(Args, Debug)]
+struct Routes {
+    /// Only what this BGPPeer was sent.
+    #[arg(long, value_name = "NAME")]
+    peer: Option<String>,
+    #[command(flatten)]
+    status: Status,
+}
+
+#[derive(Args, Debug)]
 struct Secret {
     /// Namespace of the Secret.
     #[arg(long, value_name = "NAME", default_value = "torline-system")]
@@ -150,6 +167,10 @@ pub fn main() -> ExitCode {
         Command::Detach(arguments) => detach::detach(&arguments.pin),
         Command::Status(arguments) => status::show(&arguments.socket, arguments.json),
         Command::Members(arguments) => members::show(&arguments.socket, arguments.json),
+        Command::Peers(arguments) => peers::show(&arguments.socket, arguments.json),
+        Command::Routes(Routes { peer, status }) => {
+            routes::show(&status.socket, peer.as_deref(), status.json)
+        }
         Command::Secret(arguments) => secret::show(&arguments.namespace),
     };
     match outcome {

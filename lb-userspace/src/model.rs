@@ -6,6 +6,7 @@ pub mod intent;
 pub mod name;
 pub mod password;
 pub mod peer_options;
+pub mod peer_report;
 pub mod segment;
 pub mod session_status;
 pub mod status;

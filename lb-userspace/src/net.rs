@@ -6,6 +6,7 @@ pub mod clock;
 pub mod kernel_vips;
 pub mod netlink;
 pub mod probe_socket;
+pub mod router_socket;
 pub mod tcp_md5;
 mod ttl_security;
 pub mod unix_http;

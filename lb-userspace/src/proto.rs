@@ -8,4 +8,5 @@
 
 pub mod bgp;
 pub mod liveness;
+pub mod router_advertisement;
 pub mod timers;

@@ -14,5 +14,6 @@
 mod authentication;
 mod lab;
 mod liveness;
+mod restart;
 mod routes;
 mod transport;

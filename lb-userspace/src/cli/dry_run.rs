@@ -76,6 +76,18 @@ fn describe(attributes: &RouteAttributes) -> String {
     if let Some(local_pref) = attributes.local_pref {
         let _ = write!(text, ", local-pref {local_pref}");
     }
+    for (name, value) in [
+        ("med", attributes.med.map(u64::from)),
+        (
+            "prepend",
+            Some(u64::from(attributes.prepend)).filter(|count| *count > 0),
+        ),
+        ("bandwidth", attributes.link_bandwidth),
+    ] {
+        if let Some(value) = value {
+            let _ = write!(text, ", {name} {value}");
+        }
+    }
     for community in &attributes.communities {
         let _ = write!(text, ", community {community}");
     }

@@ -16,6 +16,8 @@ pub struct PeerOptions {
     pub ttl_security: Option<u8>,
     /// What we are to the peer (RFC 9234).
     pub role: Option<PeerRole>,
+    /// The peer is whoever is a router on this interface; its address is found out.
+    pub interface: Option<String>,
     /// VRF device of the session.
     pub device: Option<String>,
     /// Name of a BFDProfile.

@@ -102,6 +102,14 @@ impl Connection {
         Ok(Self(stream))
     }
 
+    /// The peer's address.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn peer_address(&self) -> io::Result<IpAddr> {
+        self.0.peer_addr().map(|addr| addr.ip())
+    }
+
     /// Our end's address.
     ///
     /// # Errors

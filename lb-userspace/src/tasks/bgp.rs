@@ -17,8 +17,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, info, warn};
 
+use self::discovery::Discovery;
 use self::leg::{Leg, timer};
-use self::parameters::{dial_key, dial_options, peer_address, session_config, session_routes};
+use self::parameters::{
+    dial_options, needs_new_session, peer_address, session_config, session_routes,
+};
 use self::status::{explain, session_state};
 use crate::model::intent::{SessionConfig, SessionIntent};
 use crate::model::session_status::SessionStatus;
@@ -31,6 +34,7 @@ use crate::proto::bgp::reason::Reason;
 use crate::proto::bgp::retention::Past;
 use crate::proto::bgp::session::{self, Event, Session};
 
+mod discovery;
 mod leg;
 pub mod listener;
 mod parameters;
@@ -118,6 +122,8 @@ struct Driver {
     /// Of the routes in the status.
     generation: u64,
     config: SessionConfig,
+    /// Of an unnumbered session.
+    discovery: Option<Discovery>,
     main: Leg,
     /// A connection that the peer made while there is another one.
     newcomer: Option<Leg>,
@@ -157,6 +163,7 @@ impl Driver {
             accepted,
             publish,
             generation: 0,
+            discovery: discovery(&config),
             config,
             main: Leg::new(session, None),
             newcomer: None,
@@ -198,6 +205,7 @@ impl Driver {
                     if let Err(error) = self.main.handle(wake, &buffer) {
                         self.fail(explain(&error));
                     }
+                    self.publish_address();
                 }
                 Wake::Newcomer(wake) => {
                     if let Some(leg) = &mut self.newcomer
@@ -237,7 +245,12 @@ impl Driver {
 
     fn handle_event(&mut self, event: Event) {
         match event {
-            Event::Dial => self.main.dial(dial_options(&self.config)),
+            Event::Dial => {
+                let options = dial_options(&self.config);
+                let found = self.discovery.as_ref();
+                let found = found.map(|discovery| discovery.peer(options.peer.port()));
+                self.main.dial(options, found);
+            }
             Event::Close { graceful: false } => self.main.close(),
             Event::Close { graceful: true } => {
                 if let Some(farewell) = self.main.take_farewell() {
@@ -255,6 +268,13 @@ impl Driver {
             Event::Failed(Reason::Disconnected(State::Connect)) => {}
             Event::Failed(Reason::ConnectTimeout) => {
                 let peer = peer_address(&self.config);
+                if let Some(interface) = &self.config.options.interface {
+                    self.fail(format!(
+                        "no router on {interface} sends advertisements and takes connections: does it peer by \
+                         interface there?"
+                    ));
+                    return;
+                }
                 let key = if self.config.password.is_some() {
                     ", with the same password"
                 } else {
@@ -312,7 +332,7 @@ impl Driver {
         if leg.session.state() == State::Idle {
             return;
         }
-        match collision::resolve(&self.main.session, &leg.session) {
+        match collision::resolve(&self.main.session, &leg.session, clock()) {
             None => self.newcomer = Some(leg),
             Some(Outcome::KeepPresent) => {
                 leg.session.handle_stop(session::Stop::Collision, clock());
@@ -342,9 +362,7 @@ impl Driver {
 
     async fn follow_intent(&mut self) {
         let config = self.intent.borrow_and_update().config.clone();
-        let parameters = session_config(&config);
-        let before = session_config(&self.config);
-        if before.needs_new_open(&parameters) || dial_key(&self.config) != dial_key(&config) {
+        if needs_new_session(&self.config, &config) {
             let is_same_peer = peer_address(&self.config) == peer_address(&config);
             info!(
                 peer = self.peer(),
@@ -367,7 +385,10 @@ impl Driver {
             self.publish
                 .send_modify(|status| status.address = config.peer_address);
         } else {
-            self.main.session.handle_config(parameters);
+            self.main.session.handle_config(session_config(&config));
+        }
+        if self.config.options.interface != config.options.interface {
+            self.discovery = discovery(&config);
         }
         self.config = config;
         self.set_routes();
@@ -434,6 +455,16 @@ impl Driver {
         while self.farewells.join_next().await.is_some() {}
     }
 
+    /// Tells where the peer of an unnumbered session is, once it is found.
+    fn publish_address(&self) {
+        let found = self.discovery.as_ref();
+        if let Some(address) = found.and_then(|_| self.main.peer_address()) {
+            self.publish.send_if_modified(|status| {
+                std::mem::replace(&mut status.address, address) != address
+            });
+        }
+    }
+
     fn fail(&self, error: String) {
         let is_news = self.publish.borrow().last_error.as_ref() != Some(&error);
         if is_news {
@@ -455,6 +486,10 @@ async fn newcomer(leg: Option<&mut Leg>, buffer: &mut [u8]) -> leg::Wake {
         Some(leg) => leg.wake(buffer).await,
         None => pending().await,
     }
+}
+
+fn discovery(config: &SessionConfig) -> Option<Discovery> {
+    config.options.interface.clone().map(Discovery::start)
 }
 
 fn new_session(config: &SessionConfig, past: Past) -> Session {

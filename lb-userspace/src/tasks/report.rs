@@ -24,6 +24,8 @@ use crate::net::clock;
 use crate::plan::layout::{Layout, Table};
 use crate::proto::liveness::State;
 
+mod peers;
+
 /// Everything there is to tell.
 pub struct Report {
     /// Name of this node.

@@ -178,7 +178,7 @@ fn one(status: &SessionStatus, now: Instant) -> SessionReport {
     }
 }
 
-const fn state(state: SessionState) -> &'static str {
+pub(super) const fn state(state: SessionState) -> &'static str {
     match state {
         SessionState::Idle => "idle",
         SessionState::Connect => "connect",

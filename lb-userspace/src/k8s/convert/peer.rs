@@ -1,6 +1,6 @@
 //! BGPPeers.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::annotation::ours;
@@ -102,12 +102,11 @@ fn peer_address(spec: &BgpPeerSpec, problems: &mut Problems) -> IpAddr {
             );
             return NONE;
         }
-        ("", _) => {
-            problems.refuse(
-                "spec.interface",
-                "unnumbered sessions are not there yet: write peerAddress",
-            );
-            return NONE;
+        ("", interface) => {
+            if !is_device(interface) {
+                problems.refuse("spec.interface", WANT_DEVICE);
+            }
+            return IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         }
         (_, "") => {}
         _ => problems.refuse(
@@ -243,6 +242,12 @@ fn password_secret(peer: &Resource<BgpPeerSpec>, problems: &mut Problems) -> Opt
     ))
 }
 
+const WANT_DEVICE: &str = "want the name of a network device: at most 15 characters, no slash";
+
+fn is_device(name: &str) -> bool {
+    name.len() <= 15 && !name.contains(['/', ' '])
+}
+
 fn options(
     spec: &BgpPeerSpec,
     internal: bool,
@@ -268,11 +273,8 @@ fn options(
             "BFD is not there yet: the session relies on its hold time",
         );
     }
-    if spec.vrf.len() > 15 || spec.vrf.contains(['/', ' ']) {
-        problems.refuse(
-            "spec.vrf",
-            "want the name of a network device: at most 15 characters, no slash",
-        );
+    if !is_device(&spec.vrf) {
+        problems.refuse("spec.vrf", WANT_DEVICE);
     }
     let ttl_security = annotation("ttl-security").and_then(|text| text.parse().ok());
     if ttl_security.is_some() && spec.ebgp_multi_hop {
@@ -296,6 +298,7 @@ fn options(
         listen_port: number("listen-port"),
         ttl_security,
         role,
+        interface: (!spec.interface.is_empty()).then(|| spec.interface.clone()),
         device: (!spec.vrf.is_empty()).then(|| spec.vrf.clone()),
         bfd_profile: (!spec.bfd_profile.is_empty()).then(|| spec.bfd_profile.clone()),
         drain_wait: number("drain-wait").map(|seconds| Duration::from_secs(seconds.into())),

@@ -351,3 +351,70 @@ fn secrets_give_keys_and_passwords_and_never_print_them() {
     let (_, problems) = convert_text(&number);
     assert!(!problems[0].message.contains("12345"), "{problems:?}");
 }
+
+fn annotated(kind: &str, annotations: &str, spec: &str) -> String {
+    let name = "metadata: {name: x";
+    let with = format!("{name}, annotations: {{{annotations}}}");
+    metallb(kind, spec).replacen(name, &with, 1)
+}
+
+#[test]
+fn what_metallbs_objects_cannot_say_is_said_by_annotation() {
+    use crate::model::peer_options::{Connect, PeerRole, RestartProfile};
+
+    let text = annotated(
+        "BGPPeer",
+        "torline.io/restart-profile: last-resort, torline.io/connect: both, torline.io/listen-port: '1179', \
+         torline.io/ttl-security: '1', torline.io/role: customer, torline.io/drain-wait: '9'",
+        "{myASN: 1, localASN: 3, peerASN: 2, peerAddress: 192.0.2.1, vrf: red, enableGracefulRestart: true}",
+    );
+    let Part::Peer(open) = good(&text) else {
+        panic!("no peer");
+    };
+    let options = open.peer.options;
+    assert_eq!(open.peer.local_asn, Some(3));
+    assert_eq!(options.restart_profile, Some(RestartProfile::LastResort));
+    assert_eq!(
+        (options.connect, options.listen_port),
+        (Connect::Both, Some(1179))
+    );
+    assert_eq!(options.ttl_security, Some(1));
+    assert_eq!(options.role, Some(PeerRole::Customer));
+    assert_eq!(options.drain_wait, Some(Duration::from_secs(9)));
+    assert_eq!(options.device.as_deref(), Some("red"));
+
+    let text = annotated(
+        "BGPAdvertisement",
+        "torline.io/med: '0', torline.io/prepend: '3', torline.io/link-bandwidth: '1250000'",
+        "{}",
+    );
+    let Part::BgpAdvertisement(open) = good(&text) else {
+        panic!("no advertisement");
+    };
+    assert_eq!(open.advertisement.med, Some(0));
+    assert_eq!(open.advertisement.prepend, 3);
+    assert_eq!(open.advertisement.link_bandwidth, Some(1_250_000));
+}
+
+#[test]
+fn graceful_restart_without_bfd_is_warned_about() {
+    let (part, problems) = convert_text(&peer(", enableGracefulRestart: true"));
+    let Some(Part::Peer(open)) = part else {
+        panic!("refused");
+    };
+    assert!(open.peer.options.restart_profile.is_some());
+    assert_eq!(problems[0].field, "spec.enableGracefulRestart");
+    assert!(problems[0].message.contains("a node that died"));
+}
+
+#[test]
+fn a_peer_may_be_whoever_is_behind_an_interface() {
+    let Part::Peer(open) = good(&metallb(
+        "BGPPeer",
+        "{myASN: 1, dynamicASN: external, interface: eth1}",
+    )) else {
+        panic!("no peer");
+    };
+    assert_eq!(open.peer.options.interface.as_deref(), Some("eth1"));
+    assert!(open.peer.peer_address.is_unspecified());
+}

@@ -241,7 +241,10 @@ fn config(peer: &BgpPeer, name: &str, node: &Node) -> SessionConfig {
     let own = Family::of(peer.peer_address);
     let mut families = BTreeSet::from([own]);
     let mut next_hops = BTreeMap::new();
-    if peer.dual_stack {
+    if peer.options.interface.is_some() {
+        // RFC 8950: both families by the link-local address of the connection.
+        families.extend([Family::V4, Family::V6]);
+    } else if peer.dual_stack {
         let other = node.addresses.iter().find(|addr| Family::of(**addr) != own);
         // Without an address of the other family there is no next hop to give.
         if let Some(addr) = other {

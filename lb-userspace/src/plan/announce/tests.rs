@@ -450,3 +450,55 @@ fn a_shared_address_with_a_selective_l2_advertisement_is_denied_everywhere() {
     assert_eq!(state(&cluster, "iris1").l2_leader, None);
     assert_eq!(word(&cluster, "iris1"), "");
 }
+
+#[test]
+fn what_metallb_lacks_reaches_the_routes_and_the_session() {
+    let mut cluster = cluster();
+    let service = edit(&mut cluster);
+    service.traffic_policy = TrafficPolicy::Local;
+    cluster
+        .endpoints
+        .get_mut(&object("web"))
+        .unwrap()
+        .push(endpoint("10.0.0.3", "iris1"));
+    cluster.bgp_advertisements = named([(
+        "all",
+        BgpAdvertisement {
+            med: Some(7),
+            prepend: 2,
+            link_bandwidth: Some(1_000),
+            ..bgp_advertisement()
+        },
+    )]);
+    cluster.peers.get_mut("tor1").unwrap().local_asn = Some(65_009);
+    let of = |cluster: &Cluster, node: &str| run(cluster, node).sessions["tor1"].clone();
+    let attributes = |cluster: &Cluster, node| of(cluster, node).routes.into_values().next();
+    let first = attributes(&cluster, "iris1").unwrap();
+    assert_eq!((first.med, first.prepend), (Some(7), 2));
+    // Two endpoints weigh twice as much as one.
+    assert_eq!(first.link_bandwidth, Some(2_000));
+    let second = attributes(&cluster, "iris2").unwrap();
+    assert_eq!(second.link_bandwidth, Some(1_000));
+    edit(&mut cluster).traffic_policy = TrafficPolicy::Cluster;
+    let shared = attributes(&cluster, "iris1").unwrap();
+    assert_eq!(shared.link_bandwidth, Some(1_000));
+
+    let session = of(&cluster, "iris1");
+    assert_eq!(session.config.my_asn, 65_009);
+    assert_eq!(session.config.host_name, "iris1");
+    assert!(!session.is_draining);
+    cluster.nodes.get_mut("iris1").unwrap().is_draining = true;
+    assert!(of(&cluster, "iris1").is_draining);
+    assert!(!of(&cluster, "iris2").is_draining);
+}
+
+#[test]
+fn an_unnumbered_session_carries_both_families_without_addresses() {
+    let mut cluster = cluster();
+    let peer = cluster.peers.get_mut("tor1").unwrap();
+    peer.peer_address = addr("::");
+    peer.options.interface = Some("uplink".to_owned());
+    let config = run(&cluster, "iris2").sessions["tor1"].config.clone();
+    assert_eq!(config.families, [Family::V4, Family::V6].into());
+    assert!(config.next_hops.is_empty());
+}

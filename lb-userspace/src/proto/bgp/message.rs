@@ -88,6 +88,11 @@ impl Framer {
         self.extended = true;
     }
 
+    /// Octets that wait for the rest of their message.
+    pub fn held(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Takes the next whole message, or nothing if more bytes are needed.
     ///
     /// # Errors

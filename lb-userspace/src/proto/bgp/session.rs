@@ -113,6 +113,7 @@ pub struct Session {
     restart_window: Option<Instant>,
     is_dialed: bool,
     is_newcomer: bool,
+    established_at: Option<Instant>,
     counters: Counters,
 }
 
@@ -157,6 +158,7 @@ impl Session {
             restart_window: None,
             is_dialed: false,
             is_newcomer: false,
+            established_at: None,
             counters: Counters::default(),
         }
     }
@@ -395,6 +397,11 @@ impl Session {
     /// Whether we made the connection, or try to.
     pub const fn is_dialed(&self) -> bool {
         self.is_dialed
+    }
+
+    /// When the session came up last.
+    pub const fn established_at(&self) -> Option<Instant> {
+        self.established_at
     }
 
     /// Who is who, for collisions: BGP identifier and AS, ours and the peer's.

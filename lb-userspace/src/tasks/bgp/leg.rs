@@ -2,7 +2,7 @@
 
 use std::future::{Future, pending};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddrV6};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
@@ -93,9 +93,23 @@ impl Leg {
         Ok(())
     }
 
-    /// Begins to connect.
-    pub(super) fn dial(&mut self, options: DialOptions) {
-        self.dialing = Some(Box::pin(async move { Connection::dial(&options).await }));
+    /// The other end, if there is a connection.
+    pub(super) fn peer_address(&self) -> Option<IpAddr> {
+        self.connection.as_ref()?.peer_address().ok()
+    }
+
+    /// Begins to connect, to the peer that is `found` if it has to be.
+    pub(super) fn dial(
+        &mut self,
+        mut options: DialOptions,
+        found: Option<impl Future<Output = SocketAddrV6> + Send + 'static>,
+    ) {
+        self.dialing = Some(Box::pin(async move {
+            if let Some(found) = found {
+                options.peer = found.await.into();
+            }
+            Connection::dial(&options).await
+        }));
     }
 
     /// Goes on with a connection that the peer made.

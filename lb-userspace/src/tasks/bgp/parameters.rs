@@ -111,11 +111,16 @@ pub(super) const fn peer_address(config: &SessionConfig) -> SocketAddr {
     SocketAddr::new(config.peer_address, config.peer_port)
 }
 
-/// What makes up a connection; another value takes another connection.
-pub(super) fn dial_key(config: &SessionConfig) -> DialOptions {
-    let mut options = dial_options(config);
-    options.socket.user_timeout = None;
-    options
+/// Whether going over from one to the other takes another session: another OPEN, or another connection.
+pub(super) fn needs_new_session(before: &SessionConfig, after: &SessionConfig) -> bool {
+    let connection = |config| {
+        let mut options = dial_options(config);
+        options.socket.user_timeout = None;
+        options
+    };
+    before.options.interface != after.options.interface
+        || session_config(before).needs_new_open(&session_config(after))
+        || connection(before) != connection(after)
 }
 
 pub(super) fn dial_options(config: &SessionConfig) -> DialOptions {

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::model::cluster::{Family, PeerAsn};
 use crate::model::intent::RouteAttributes;
+use crate::model::password::Password;
 use crate::model::peer_options::PeerOptions;
 use crate::model::session_status::SessionState;
 use crate::proto::bgp::message::{self, Framer, MessageType};
@@ -211,4 +212,199 @@ fn equal_attributes_are_one_allocation() {
     let routes = session_routes(&routes(2), false);
     let shared: Vec<_> = routes.values().collect();
     assert!(Arc::ptr_eq(shared[0], shared[1]));
+}
+
+/// Every parameter, whether changing it costs the session, and a change.
+#[test]
+fn only_identity_families_keys_and_addresses_cost_the_session() {
+    use crate::model::peer_options::{Connect, PeerRole, RestartProfile};
+
+    type Edit = fn(&mut SessionConfig);
+    let base = intent("10.0.0.1:179".parse().unwrap()).config;
+    // A new field is to be judged here.
+    let SessionConfig {
+        my_asn: _,
+        peer_asn: _,
+        peer_address: _,
+        peer_port: _,
+        source_address: _,
+        router_id: _,
+        hold_time: _,
+        keepalive_time: _,
+        connect_time: _,
+        password: _,
+        multihop: _,
+        families: _,
+        next_hops: _,
+        host_name: _,
+        options:
+            PeerOptions {
+                restart_profile: _,
+                connect: _,
+                listen_port: _,
+                ttl_security: _,
+                role: _,
+                interface: _,
+                device: _,
+                bfd_profile: _,
+                drain_wait: _,
+            },
+    } = base.clone();
+    let costly: [(&str, Edit); 11] = [
+        ("my_asn", |c| c.my_asn = 65009),
+        ("peer_asn", |c| c.peer_asn = PeerAsn::External),
+        ("peer_address", |c| c.peer_address = [10, 0, 0, 9].into()),
+        ("peer_port", |c| c.peer_port = 1179),
+        ("source_address", |c| {
+            c.source_address = Some([10, 0, 0, 2].into())
+        }),
+        ("router_id", |c| c.router_id = [10, 0, 0, 9].into()),
+        ("password", |c| c.password = Some(Password::new("secret"))),
+        ("multihop", |c| c.multihop = true),
+        ("families", |c| {
+            c.families = BTreeSet::from([Family::V4, Family::V6])
+        }),
+        ("ttl_security", |c| c.options.ttl_security = Some(1)),
+        ("role", |c| c.options.role = Some(PeerRole::Customer)),
+    ];
+    let free: [(&str, Edit); 10] = [
+        ("hold_time", |c| c.hold_time = Duration::from_secs(30)),
+        ("keepalive_time", |c| {
+            c.keepalive_time = Some(Duration::from_secs(2))
+        }),
+        ("connect_time", |c| c.connect_time = Duration::from_secs(9)),
+        ("next_hops", |c| {
+            _ = c
+                .next_hops
+                .insert(Family::V6, "2001:db8::1".parse().unwrap())
+        }),
+        ("host_name", |c| c.host_name = "other".to_owned()),
+        ("restart_profile", |c| {
+            c.options.restart_profile = Some(RestartProfile::Brief)
+        }),
+        ("connect", |c| c.options.connect = Connect::Both),
+        ("listen_port", |c| c.options.listen_port = Some(1179)),
+        ("bfd_profile", |c| {
+            c.options.bfd_profile = Some("fast".to_owned())
+        }),
+        ("drain_wait", |c| {
+            c.options.drain_wait = Some(Duration::ZERO)
+        }),
+    ];
+    let costs = |edit: Edit| {
+        let mut after = base.clone();
+        edit(&mut after);
+        assert_ne!(after, base);
+        needs_new_session(&base, &after)
+    };
+    assert!(
+        costly
+            .iter()
+            .all(|(name, edit)| costs(*edit) || panic!("{name} is free"))
+    );
+    assert!(
+        free.iter()
+            .all(|(name, edit)| !costs(*edit) || panic!("{name} costs"))
+    );
+    assert!(costs(|c| c.options.interface = Some("uplink".to_owned())));
+    assert!(costs(|c| c.options.device = Some("vrf-red".to_owned())));
+}
+
+/// Two speakers that dial each other at the same moment.
+#[tokio::test]
+async fn speakers_that_dial_each_other_end_with_one_connection() {
+    use super::listener::Doors;
+    use crate::model::peer_options::Connect;
+
+    let free = || std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let (first, second) = (free(), free());
+    let ports = [&first, &second].map(|socket| socket.local_addr().unwrap().port());
+    drop((first, second));
+    let addresses: [IpAddr; 2] = [[127, 0, 0, 11].into(), [127, 0, 0, 12].into()];
+    let of = |me: usize, asn, peer_asn| {
+        let mut intent = intent(SocketAddr::new(addresses[1 - me], ports[1 - me]));
+        intent.config.my_asn = asn;
+        intent.config.peer_asn = PeerAsn::Number(peer_asn);
+        intent.config.router_id = Ipv4Addr::from(asn);
+        intent.config.source_address = Some(addresses[me]);
+        intent.config.options.connect = Connect::Both;
+        intent.config.options.listen_port = Some(ports[me]);
+        intent
+    };
+    for _ in 0..10 {
+        let intents = [of(0, 65001, 65002), of(1, 65002, 65001)];
+        let mut doors = [Doors::default(), Doors::default()];
+        let mut senders = Vec::new();
+        let mut peers = Vec::new();
+        for (intent, doors) in intents.iter().zip(&mut doors) {
+            let (sender, watched) = watch::channel(intent.clone());
+            let peer = Peer::spawn("other".into(), watched);
+            doors.follow(std::iter::once((&intent.config, &peer.incoming)));
+            senders.push(sender);
+            peers.push(peer);
+        }
+        for peer in &mut peers {
+            reach(peer, SessionState::Established).await;
+            let told = peer.status.wait_for(|status| status.routes.len() == 1);
+            timeout(LIMIT, told).await.unwrap().unwrap();
+        }
+        for peer in peers {
+            peer.stop(Stop::Deconfigured).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_opens_a_hundred_connections_disturbs_nothing() {
+    use super::listener::Doors;
+    use crate::model::peer_options::Connect;
+
+    let router = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let free = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let mut intent = intent(router.local_addr().unwrap());
+    intent.config.options.connect = Connect::Both;
+    intent.config.options.listen_port = Some(port);
+    let (sender, watched) = watch::channel(intent.clone());
+    let mut peer = Peer::spawn("tor".into(), watched);
+    let mut doors = Doors::default();
+    doors.follow(std::iter::once((&intent.config, &peer.incoming)));
+    let _established = accept(&router).await;
+    reach(&mut peer, SessionState::Established).await;
+    let since = peer.status.borrow().since;
+
+    let open = |asn| {
+        let config = Config {
+            my_asn: asn,
+            router_id: Ipv4Addr::new(10, 0, 0, 1),
+            ..session_config(&intent.config)
+        };
+        config.open(false, Past::default()).encode()
+    };
+    let mut connections = Vec::new();
+    while connections.len() < 100 {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        // Some say nothing, some garbage, some who they are, some who they are not.
+        let words = match connections.len() % 4 {
+            0 => Default::default(),
+            1 => bytes::Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n"),
+            2 => open(65001),
+            _ => open(65009),
+        };
+        // It may be closed by now.
+        let _ = stream.write_all(&words).await;
+        connections.push(stream);
+    }
+    sender.send_modify(|intent| intent.routes = routes(5));
+    let told = peer.status.wait_for(|status| status.routes.len() == 5);
+    let status = timeout(LIMIT, told).await.unwrap().unwrap().clone();
+    assert_eq!(
+        (status.state, status.since),
+        (SessionState::Established, since)
+    );
+    peer.stop(Stop::Deconfigured).await;
 }

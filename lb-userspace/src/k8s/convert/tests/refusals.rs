@@ -178,9 +178,9 @@ fn peers_are_refused_as_metallb_refuses_them() {
             "both Address and Interface",
         ),
         (
-            bare("{myASN: 1, peerASN: 2, interface: eth0}"),
+            bare("{myASN: 1, peerASN: 2, interface: a/b}"),
             "spec.interface",
-            "not there yet",
+            "network device",
         ),
         (
             peer(", holdTime: 30s, keepaliveTime: 90s"),

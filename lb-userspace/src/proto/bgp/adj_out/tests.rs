@@ -184,6 +184,89 @@ fn a_refresh_sends_a_family_again() {
 }
 
 #[test]
+fn while_routes_may_be_missing_nobody_hears_that_these_are_all() {
+    let mut adj_out = AdjOut::default();
+    let mut peer = Peer::default();
+    adj_out.set_partial(true);
+    adj_out.set_desired(routes(&[("192.0.2.1/32", 1)]));
+    adj_out.begin(format());
+    adj_out.refresh(Family::Ipv4Unicast);
+    peer.read(&mut adj_out);
+    assert_eq!((peer.routes.len(), peer.complete.len()), (1, 0));
+    assert!(!adj_out.is_complete());
+    adj_out.set_partial(false);
+    peer.read(&mut adj_out);
+    assert_eq!(peer.complete.len(), 2);
+    // The request came before End-of-RIB and is answered behind it.
+    assert_eq!(peer.messages, 4);
+    assert!(adj_out.is_complete());
+}
+
+#[test]
+fn what_a_route_asks_for_stands_in_its_path() {
+    let attributes = Attributes {
+        local_pref: Some(200),
+        med: Some(5),
+        prepend: 2,
+        link_bandwidth: Some(1_000_000),
+        ..Attributes::default()
+    };
+    let path = |internal| {
+        let mut adj_out = AdjOut::default();
+        let prefix = "192.0.2.1/32".parse().unwrap();
+        adj_out.set_desired([(prefix, Arc::new(attributes.clone()))].into());
+        adj_out.begin(Format {
+            internal,
+            only_to_customer: true,
+            ..format()
+        });
+        let message = adj_out.poll().unwrap();
+        let session = Negotiated {
+            internal,
+            ..session()
+        };
+        let update = Received::decode(&message[19..], &session).unwrap();
+        update.path.unwrap()
+    };
+    let external = path(false);
+    assert_eq!(external.as_path, [65002, 65002, 65002]);
+    assert_eq!((external.med, external.local_pref), (Some(5), None));
+    assert_eq!(external.only_to_customer, Some(65002));
+    let bandwidth = [0, 4, 0xfd, 0xea, 0x49, 0x74, 0x24, 0];
+    assert_eq!(external.extended_communities, [bandwidth].into());
+    let internal = path(true);
+    assert!(internal.as_path.is_empty());
+    assert_eq!(
+        (internal.local_pref, internal.only_to_customer),
+        (Some(200), None)
+    );
+}
+
+#[test]
+fn ipv4_routes_take_an_ipv6_next_hop_where_there_is_no_other() {
+    let mut adj_out = AdjOut::default();
+    let mut peer = Peer::default();
+    adj_out.set_desired(routes(&[("192.0.2.1/32", 1), ("192.0.2.2/32", 1)]));
+    let mut format = format();
+    let link_local = NextHop {
+        addr: "::".parse().unwrap(),
+        link_local: Some("fe80::1".parse().unwrap()),
+    };
+    format
+        .next_hops
+        .insert(Family::Ipv4Unicast, Some(link_local));
+    adj_out.begin(format);
+    peer.read(&mut adj_out);
+    assert_eq!(peer.routes.len(), 2);
+    for path in peer.routes.values() {
+        assert_eq!(path.link_local, link_local.link_local);
+    }
+    adj_out.set_desired(Routes::new());
+    peer.read(&mut adj_out);
+    assert_eq!(peer.routes.len(), 0);
+}
+
+#[test]
 fn equal_attributes_share_messages() {
     let mut adj_out = AdjOut::default();
     let shared = Arc::new(Attributes::default());

@@ -65,7 +65,7 @@ impl Session {
                     self.timers.set(Timer::Hold, now + hold_time);
                 }
             }
-            Action::Announce => self.announce(),
+            Action::Announce => self.announce(now),
             Action::Resend => {
                 if let Some(family) = self.refresh.take() {
                     self.adj_out.refresh(family);
@@ -80,10 +80,11 @@ impl Session {
         }
     }
 
-    fn announce(&mut self) {
+    fn announce(&mut self, now: Instant) {
         self.failures = 0;
         self.minimal = false;
         self.counters.established += 1;
+        self.established_at = Some(now);
         // From here on the data plane is known to run, whatever becomes of the connection.
         self.past.forwarding = true;
         let next_hops = self.next_hops().into_iter().collect();

@@ -13,6 +13,10 @@ use crate::proto::bgp::negotiation::{ExpectedAs, Options};
 use crate::proto::bgp::refresh::Subtype;
 use crate::proto::bgp::{message, update};
 
+mod collision;
+mod nasty;
+mod restart;
+
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 
 fn seconds(count: u64) -> Duration {
