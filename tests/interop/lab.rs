@@ -1,28 +1,21 @@
 //! One router, one node, and the speaker under test on the node.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::netns::{Netns, next_lab};
 use harness::peer::bird::Bird;
+use harness::peer::speaker;
+pub(crate) use harness::peer::speaker::{LIMIT, Speaker};
 use harness::wait;
-use lb_userspace::model::cluster::{Community, Family, PeerAsn};
-use lb_userspace::model::intent::{RouteAttributes, SessionConfig, SessionIntent};
-use lb_userspace::model::peer_options::PeerOptions;
-use lb_userspace::model::session_status::{SessionState, SessionStatus};
-use lb_userspace::tasks::bgp::{Peer, Stop};
+use lb_userspace::model::cluster::Community;
+use lb_userspace::model::intent::{RouteAttributes, SessionIntent};
 use tempfile::TempDir;
-use tokio::sync::{oneshot, watch};
 
 pub(crate) const TOR_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1));
 pub(crate) const NODE_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 2));
 pub(crate) const TOR_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 1));
 pub(crate) const NODE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 2));
-
-pub(crate) const LIMIT: Duration = Duration::from_secs(15);
 
 /// Import both families from AS 65002, whoever connects from the node.
 pub(crate) const EBGP: &str = "local as 65001; neighbor NODE as 65002; ipv4 { import all; export none; }; \
@@ -91,10 +84,8 @@ impl Lab {
 
     /// Makes birdc do something.
     pub(crate) fn command(&self, command: &str) -> Result<()> {
-        let control = self.dir.path().join("bird.ctl");
-        let mut argv = vec!["birdc", "-s", control.to_str().context("a path in UTF-8")?];
-        argv.extend(command.split(' '));
-        self.tor.run(argv).map(drop)
+        let bird = self.bird.as_ref().context("no router is running")?;
+        bird.command(command).map(drop)
     }
 
     /// The router's log.
@@ -133,128 +124,18 @@ impl Lab {
 
     /// Starts the speaker on the node.
     pub(crate) fn speak(&self, intent: SessionIntent) -> Result<Speaker> {
-        let (sender, receiver) = watch::channel(intent);
-        let (stop, stopped) = oneshot::channel();
-        let (told, status) = std::sync::mpsc::channel();
-        let thread = self.node.spawn(move || {
-            let mut runtime = tokio::runtime::Builder::new_current_thread();
-            let runtime = runtime.enable_all().build().expect("a runtime");
-            runtime.block_on(async {
-                let peer = Peer::spawn("tor".to_owned(), receiver);
-                let _ = told.send(peer.status.clone());
-                peer.stop(stopped.await.unwrap_or(Stop::Restart)).await;
-            });
-        })?;
-        Ok(Speaker {
-            intent: sender,
-            status: status.recv()?,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        Speaker::start(&self.node, intent)
     }
 
     /// Starts the speaker and waits until the session is up.
     pub(crate) fn establish(&self, intent: SessionIntent) -> Result<Speaker> {
-        let speaker = self.speak(intent)?;
-        speaker.await_state(SessionState::Established)?;
-        Ok(speaker)
-    }
-}
-
-/// The speaker under test; ends silently when dropped.
-pub(crate) struct Speaker {
-    intent: watch::Sender<SessionIntent>,
-    status: watch::Receiver<SessionStatus>,
-    stop: Option<oneshot::Sender<Stop>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Speaker {
-    /// Changes what it is to do.
-    pub(crate) fn change(&self, change: impl FnOnce(&mut SessionIntent)) {
-        self.intent.send_modify(change);
-    }
-
-    /// What it says of itself.
-    pub(crate) fn status(&self) -> SessionStatus {
-        self.status.borrow().clone()
-    }
-
-    /// Waits for a status.
-    pub(crate) fn await_status(
-        &self,
-        what: &str,
-        wanted: impl Fn(&SessionStatus) -> bool,
-    ) -> Result<SessionStatus> {
-        wait::until(what, LIMIT, || {
-            let status = self.status();
-            ensure!(wanted(&status), "{status:?}");
-            Ok(status)
-        })
-    }
-
-    /// Waits for a state.
-    pub(crate) fn await_state(&self, state: SessionState) -> Result<SessionStatus> {
-        self.await_status(&format!("{state:?}"), |status| status.state == state)
-    }
-
-    /// Waits until the last error contains some words.
-    pub(crate) fn await_error(&self, words: &str) -> Result<SessionStatus> {
-        let matches = |status: &SessionStatus| {
-            status
-                .last_error
-                .as_ref()
-                .is_some_and(|e| e.contains(words))
-        };
-        self.await_status(words, matches)
-    }
-
-    /// Ends it and waits for the end.
-    pub(crate) fn stop(mut self, stop: Stop) {
-        self.end(stop);
-    }
-
-    fn end(&mut self, stop: Stop) {
-        if let Some(sender) = self.stop.take() {
-            let _ = sender.send(stop);
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Speaker {
-    fn drop(&mut self) {
-        self.end(Stop::Restart);
+        Speaker::establish(&self.node, intent)
     }
 }
 
 /// A dual-family session over IPv4 to AS 65001 with quick timers, and no routes.
 pub(crate) fn intent() -> SessionIntent {
-    SessionIntent {
-        config: SessionConfig {
-            my_asn: 65002,
-            peer_asn: PeerAsn::Number(65001),
-            peer_address: TOR_V4,
-            peer_port: 179,
-            source_address: None,
-            router_id: Ipv4Addr::new(10, 99, 0, 2),
-            hold_time: Duration::from_secs(9),
-            keepalive_time: None,
-            connect_time: Duration::from_secs(1),
-            password: None,
-            multihop: false,
-            families: BTreeSet::from([Family::V4, Family::V6]),
-            next_hops: BTreeMap::from([(Family::V4, NODE_V4), (Family::V6, NODE_V6)]),
-            host_name: "node".to_owned(),
-            options: PeerOptions::default(),
-        },
-        routes: BTreeMap::new(),
-        bfd: None,
-        is_partial: false,
-        is_draining: false,
-    }
+    speaker::intent(TOR_V4, [NODE_V4, NODE_V6])
 }
 
 /// Attributes with these communities.

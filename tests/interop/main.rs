@@ -1,4 +1,4 @@
-//! The BGP speaker against real routers, in namespaces.
+//! The BGP speaker against BIRD, every corner of a session, in namespaces.
 //!
 //! ```text
 //!   torline-…-tor                              torline-…-node
@@ -8,7 +8,6 @@
 //! ```
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     reason = "a test ends where its surroundings cannot be built"
 )]
 

@@ -37,6 +37,7 @@ mod verify;
         cargo xtask test                 everything that can be tested on this machine\n  \
         cargo xtask test prog netns      these suites only\n  \
         cargo xtask test breaks --json   what must not break 10,000 connections, as JSON\n  \
+        cargo xtask test interop         the BGP speaker and five makes of router, a table\n  \
         cargo xtask build --release      target/release/torline, kernel programs inside\n  \
         cargo xtask model                what it takes to keep connections, by kind of change\n  \
         cargo xtask setup --check        what this machine lacks, and why it is wanted\n\n\

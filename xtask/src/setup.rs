@@ -32,6 +32,8 @@ pub(crate) enum Need {
     Build,
     /// Run every suite.
     Test,
+    /// Run every suite but `interop`, which wants routers of every make.
+    Lab,
     /// Run the demo.
     Demo,
 }

@@ -32,7 +32,11 @@ const ROOT_PACKAGE: &str = "lb-tests";
 /// The suite that holds many connections and can tell about each event.
 const BREAKS: &str = "breaks";
 
-/// Connections of each family that it tries by itself.
+/// The suite of the speaker and the routers, and the document that its table is kept in.
+const INTEROP: &str = "interop";
+const INTEROP_DOCUMENT: &str = "docs/interop.md";
+
+/// Connections of each family that [`BREAKS`] tries by itself.
 const CONNECTIONS: usize = 10_000;
 
 /// How long one test program may run before it is ended, in the words of timeout(1).
@@ -46,18 +50,28 @@ pub(crate) struct Args {
     /// Also what takes long (sets `TORLINE_TEST_FULL=1`).
     #[arg(long)]
     full: bool,
-    /// End with one JSON object on stdout; that of `breaks` alone has its rows.
+    /// End with one JSON object on stdout; that of `breaks` or `interop` alone has its rows.
     #[arg(long)]
     json: bool,
     /// Connections of each family that `breaks` tries; 1,000 among other suites, 10,000 alone.
     #[arg(long, value_name = "N")]
     connections: Option<usize>,
+    /// Write the table of `interop`, alone, to docs/interop.md.
+    #[arg(long)]
+    write_docs: bool,
 }
 
 impl Args {
-    /// Whether the suite of connections is all there is to do: it has a report of its own then.
-    fn is_breaks_alone(&self) -> bool {
-        self.suites.as_slice() == [BREAKS]
+    /// The suite that is all there is to do and has a report of its own.
+    fn alone(&self) -> Option<&str> {
+        match self.suites.as_slice() {
+            [suite] if [BREAKS, INTEROP].contains(&suite.as_str()) => Some(suite),
+            _ => None,
+        }
+    }
+
+    fn wants(&self, suite: &str) -> bool {
+        self.suites.is_empty() || self.suites.iter().any(|wanted| wanted == suite)
     }
 }
 
@@ -85,7 +99,14 @@ struct Program {
 /// # Errors
 /// When set-up or a compiler fails, or a suite does not exist.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    let ready = setup::ready(Need::Test)?;
+    if args.write_docs && args.alone() != Some(INTEROP) {
+        let message = "--write-docs goes with `cargo xtask test interop`, and no other suite";
+        return Err(Environment(message.to_owned()).into());
+    }
+    let ready = setup::ready(match args.wants(INTEROP) {
+        true => Need::Test,
+        false => Need::Lab,
+    })?;
     let object = build::object(&ready, None)?;
     let agent = build::agent(false, None)?;
     sh::headline("test programs");
@@ -101,11 +122,11 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         let message = format!("no suite `{unknown}`; there are: {}", suites.join(" "));
         return Err(Environment(message).into());
     }
-    if args.is_breaks_alone() {
-        let program = programs.iter().find(|program| program.suite == BREAKS);
-        return breaks(program.context("no program")?, args, &object, &agent);
+    if let Some(suite) = args.alone() {
+        let program = programs.iter().find(|program| program.suite == suite);
+        return become_suite(program.context("no program")?, args, &object, &agent);
     }
-    suites.retain(|suite| args.suites.is_empty() || args.suites.contains(suite));
+    suites.retain(|suite| args.wants(suite));
 
     let mut outcomes = Vec::new();
     for suite in suites {
@@ -147,12 +168,18 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     })
 }
 
-/// Becomes the suite of connections.
-fn breaks(program: &Program, args: &Args, object: &Path, agent: &Path) -> Result<ExitCode> {
+/// Becomes a suite that has a report of its own.
+fn become_suite(program: &Program, args: &Args, object: &Path, agent: &Path) -> Result<ExitCode> {
     let mut command = demo::as_root(program.path.as_os_str())?;
-    let connections = args.connections.unwrap_or(CONNECTIONS);
+    if program.suite == BREAKS {
+        let connections = args.connections.unwrap_or(CONNECTIONS);
+        command.arg(format!("--connections={connections}"));
+    }
+    if args.write_docs {
+        let root = program.dir.parent().context("no workspace")?;
+        command.arg("--write-docs").arg(root.join(INTEROP_DOCUMENT));
+    }
     command
-        .arg(format!("--connections={connections}"))
         .args(args.json.then_some("--json"))
         .current_dir(&program.dir)
         .env("TORLINE_BPF_OBJECT", object)

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 
 mod code;
 mod commands;
+mod documents;
 mod fences;
 mod files;
 mod layers;
@@ -83,6 +84,7 @@ pub(crate) fn run(root: &Path, verbs: &[String]) -> Result<Vec<Finding>> {
     findings.extend(files::check(&rust));
     findings.extend(unsafe_code::check(&rust));
     findings.extend(commands::check(&other, verbs));
+    findings.extend(documents::check(&other));
     findings.sort();
     Ok(findings)
 }

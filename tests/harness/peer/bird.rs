@@ -1,5 +1,5 @@
 //! BIRD 2 as the top-of-rack router: takes routes from every node, spreads
-//! traffic over equal ones.
+//! traffic over equal ones. [`Tor`] is the same behind the trait of all makes.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,6 +13,10 @@ use anyhow::{Context, Result, bail};
 use crate::netns::Netns;
 use crate::process::Process;
 use crate::wait;
+
+mod tor;
+
+pub use tor::Tor;
 
 /// The AS of a router that [`tor_config`] describes.
 pub const TOR_ASN: u32 = 64512;
@@ -99,6 +103,16 @@ impl Bird {
             );
         }
         Ok(text)
+    }
+
+    /// Does something else than showing, such as `reload in …`.
+    ///
+    /// # Errors
+    /// When BIRD does not answer or does not understand.
+    pub fn command(&self, command: &str) -> Result<String> {
+        let mut birdc = Command::new("birdc");
+        birdc.arg("-s").arg(&self.control).args(command.split(' '));
+        super::output(&mut birdc)
     }
 
     /// The state of every BGP session, by name.

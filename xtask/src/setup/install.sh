@@ -23,18 +23,31 @@ trap 'exit 143' TERM HUP
 printf '#!/bin/sh\n# %s\nexit 101\n' "$mark" > "$policy"
 chmod 755 "$policy"
 
-bird_before=$(dpkg-query -W -f '${db:Status-Status}' bird2 2>/dev/null || true)
+# Packages with a router in them, each with its services.
+routers='bird2:bird frr:frr gobgpd:gobgpd openbgpd:openbgpd,bgplgd exabgp:exabgp'
+fresh=
+for router in $routers; do
+    state=$(dpkg-query -W -f '${db:Status-Status}' "${router%%:*}" 2>/dev/null || true)
+    [ "$state" = installed ] || fresh="$fresh $router"
+done
 
 export DEBIAN_FRONTEND=noninteractive
 # --no-remove: a compiler that conflicts with one already here is refused, not swapped in.
 apt-get install -y -q --no-install-recommends --no-remove "$@"
 
 # Nor at the next boot: port 179 is the agent's peer's, not the package's.
-if [ "$bird_before" != installed ]; then
+disable() {
+    if command -v systemctl >/dev/null; then systemctl disable -q "$1.service" || true
+    elif command -v update-rc.d >/dev/null; then update-rc.d "$1" disable || true
+    fi
+}
+for router in $fresh; do
     case " $* " in
-        *' bird2 '*)
-            if command -v systemctl >/dev/null; then systemctl disable -q bird.service || true
-            elif command -v update-rc.d >/dev/null; then update-rc.d bird disable || true
-            fi ;;
+        *" ${router%%:*} "*)
+            services=${router#*:}
+            while [ -n "$services" ]; do
+                disable "${services%%,*}"
+                case $services in *,*) services=${services#*,} ;; *) services= ;; esac
+            done ;;
     esac
-fi
+done

@@ -30,7 +30,8 @@ pub(crate) struct Program {
     pub(crate) needs: &'static [Need],
 }
 
-const LAB: &[Need] = &[Need::Test, Need::Demo];
+const LAB: &[Need] = &[Need::Test, Need::Lab, Need::Demo];
+const SUITES: &[Need] = &[Need::Test, Need::Lab];
 
 /// Everything beside the compiler.
 pub(crate) const PROGRAMS: &[Program] = &[
@@ -80,18 +81,42 @@ pub(crate) const PROGRAMS: &[Program] = &[
         name: "sysctl",
         package: "procps",
         why: "forwarding, as the README sets it",
-        needs: &[Need::Test],
+        needs: SUITES,
     },
     Program {
         name: "curl",
         package: "curl",
         why: "the client of the README",
-        needs: &[Need::Test],
+        needs: SUITES,
     },
     Program {
         name: "python3",
         package: "python3",
         why: "the pods of the README",
+        needs: SUITES,
+    },
+    Program {
+        name: "vtysh",
+        package: "frr",
+        why: "FRR, a peer of the BGP speaker",
+        needs: &[Need::Test],
+    },
+    Program {
+        name: "gobgpd",
+        package: "gobgpd",
+        why: "GoBGP, another",
+        needs: &[Need::Test],
+    },
+    Program {
+        name: "bgpctl",
+        package: "openbgpd",
+        why: "OpenBGPD, another",
+        needs: &[Need::Test],
+    },
+    Program {
+        name: "exabgp",
+        package: "exabgp",
+        why: "ExaBGP, another",
         needs: &[Need::Test],
     },
 ];

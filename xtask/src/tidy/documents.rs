@@ -1,0 +1,42 @@
+//! Documents that a command writes are there, and say which.
+
+use super::{Finding, Source};
+
+/// Documents, and the words by which each names its command.
+const WRITTEN: &[(&str, &str)] = &[(
+    "docs/interop.md",
+    "Written by `cargo xtask test interop --write-docs`",
+)];
+
+/// Looks for every document.
+pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
+    WRITTEN
+        .iter()
+        .filter_map(|(path, mark)| one(sources, path, mark))
+        .collect()
+}
+
+fn one(sources: &[Source], path: &str, mark: &str) -> Option<Finding> {
+    let finding = |line, message: &str| Finding {
+        path: path.to_owned(),
+        line,
+        message: format!("{message}: {mark}"),
+    };
+    let Some(source) = sources.iter().find(|source| source.path == path) else {
+        return Some(finding(1, "it is not there"));
+    };
+    (!source.text.contains(mark)).then(|| finding(1, "it does not say"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_that_no_command_wrote_is_found() {
+        let (path, mark) = WRITTEN[0];
+        assert_eq!(check(&[]).len(), 1);
+        assert_eq!(check(&[Source::new(path, "# By hand")]).len(), 1);
+        assert!(check(&[Source::new(path, mark)]).is_empty());
+    }
+}
