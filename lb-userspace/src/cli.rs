@@ -17,6 +17,7 @@ use crate::datapath::attach::{AttachChoice, TcOrder};
 use crate::net::unix_http;
 use crate::telemetry::{self, Format};
 
+mod crds;
 mod detach;
 mod dry_run;
 mod members;
@@ -54,6 +55,8 @@ struct Cli {
 enum Command {
     /// Run the agent of this node.
     Run(Run),
+    /// Print the definitions of MetalLB's kinds, for `kubectl apply -f -`.
+    Crds,
     /// Show what the agent of this node does.
     Status(Status),
     /// Show which nodes live, as this one sees them.
@@ -147,6 +150,7 @@ struct Secret {
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(arguments) => run(arguments),
+        Command::Crds => crds::show(),
         Command::Detach(arguments) => detach::detach(&arguments.pin),
         Command::Status(arguments) => status::show(&arguments.socket, arguments.json),
         Command::Members(arguments) => members::show(&arguments.socket, arguments.json),

@@ -17,6 +17,7 @@
 
 pub mod api;
 pub mod convert;
+pub mod crd;
 pub mod directory;
 pub mod document;
 pub mod index;
