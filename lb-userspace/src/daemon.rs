@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::datapath::attach::{AttachChoice, AttachMode, Present, TcOrder};
 use crate::datapath::loader::{self, Options};
 use crate::datapath::pins::Pins;
 use crate::datapath::{object, privilege};
-use crate::k8s::directory::watch::Watch;
+use crate::k8s::convert;
 use crate::model::intent::{Finding, Intent};
 use crate::net::{kernel_vips, netlink, unix_http};
 use crate::plan;
@@ -31,7 +32,7 @@ use crate::tasks::liveness::{self, Members, Prober, States};
 use crate::tasks::neighbor::{self, Neighbor};
 use crate::tasks::report::Report;
 use crate::tasks::sessions::Sessions;
-use crate::tasks::source::{Snapshot, Source as WatchedSource};
+use crate::tasks::source::{OpenError, Snapshot, Source as WatchedSource};
 use crate::tasks::{admin, health, heartbeat, sweep};
 use crate::telemetry::chain;
 
@@ -40,12 +41,15 @@ use crate::telemetry::chain;
 pub enum Source {
     /// YAML files in a directory.
     Directory(PathBuf),
+    /// The API server that the kubeconfig or the pod names.
+    Kubernetes,
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory(path) => write!(f, "dir:{}", path.display()),
+            Self::Kubernetes => f.write_str("kubernetes"),
         }
     }
 }
@@ -87,6 +91,10 @@ pub enum UnservedPorts {
 pub struct Settings {
     /// Where objects come from.
     pub source: Source,
+    /// Namespace of MetalLB's objects, where the source has namespaces.
+    pub namespace: String,
+    /// Services of this `spec.loadBalancerClass` are served; without one, those that name none.
+    pub load_balancer_class: Option<String>,
     /// Name of this node.
     pub node: String,
     /// The compute port.
@@ -113,9 +121,19 @@ impl Settings {
     /// Room for 4,096 Services of ten backends at the usual 1,024 slots; 32 MiB.
     pub const DEFAULT_SLOTS: u32 = 1 << 22;
 
-    fn directory(&self) -> &PathBuf {
-        let Source::Directory(path) = &self.source;
-        path
+    async fn open_source(&self) -> Result<WatchedSource, OpenError> {
+        let convert = convert::Settings {
+            load_balancer_class: self.load_balancer_class.clone(),
+        };
+        match &self.source {
+            Source::Directory(path) => WatchedSource::directory(path, convert),
+            Source::Kubernetes => {
+                // Agents that start together do not ask together.
+                let mut hasher = DefaultHasher::new();
+                self.node.hash(&mut hasher);
+                WatchedSource::api_server(&self.namespace, convert, hasher.finish()).await
+            }
+        }
     }
 
     fn context(&self) -> plan::Context {
@@ -158,7 +176,7 @@ pub async fn rehearse(settings: &Settings) -> anyhow::Result<Rehearsal> {
             "there is no such interface here: no node can be reached by it"
         );
     }
-    let snapshot = WatchedSource::open(settings.directory())?.read();
+    let snapshot = settings.open_source().await?.read().await?;
     let Desired {
         intent, findings, ..
     } = Desired::of(&snapshot, &settings.context());
@@ -180,8 +198,7 @@ pub async fn rehearse(settings: &Settings) -> anyhow::Result<Rehearsal> {
 /// Something is missing or in the way; nothing was changed then.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let source = WatchedSource::open(settings.directory())?;
-    let watch = Watch::open(settings.directory())?;
+    let source = settings.open_source().await?;
     privilege::check()?;
     let (netlink, changes) = netlink::connect()?;
     let Some(link) = netlink.link(&settings.interface).await? else {
@@ -299,7 +316,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             error!("other nodes cannot be probed: {error}");
         }
     });
-    tasks.spawn(source.run(watch, snapshot_out));
+    tasks.spawn(source.run(snapshot_out));
     tasks.spawn(Neighbor::new(netlink, settings.interface.clone()).run(
         changes,
         desired,

@@ -3,6 +3,11 @@
 //! Each kind has its own file with the type of its `spec`. Fields nobody knows are refused, as
 //! `kubectl apply` refuses them: a misspelt `nodeSelector` must not mean "all nodes".
 
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "printer columns of one kind have types in common"
+)]
+
 mod bfd_profile;
 mod bgp_advertisement;
 mod bgp_peer;
