@@ -32,7 +32,10 @@ const ROOT_PACKAGE: &str = "lb-tests";
 /// The suite that holds many connections and can tell about each event.
 const BREAKS: &str = "breaks";
 
-/// Connections of each family that it tries by itself.
+/// The suite of agents at an API server, which has a report of its own too.
+const CLUSTER: &str = "cluster";
+
+/// Connections of each family that `breaks` tries by itself.
 const CONNECTIONS: usize = 10_000;
 
 /// How long one test program may run before it is ended, in the words of timeout(1).
@@ -46,7 +49,7 @@ pub(crate) struct Args {
     /// Also what takes long (sets `TORLINE_TEST_FULL=1`).
     #[arg(long)]
     full: bool,
-    /// End with one JSON object on stdout; that of `breaks` alone has its rows.
+    /// End with one JSON object on stdout; that of `breaks` or `cluster` alone has its rows.
     #[arg(long)]
     json: bool,
     /// Connections of each family that `breaks` tries; 1,000 among other suites, 10,000 alone.
@@ -55,9 +58,12 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Whether the suite of connections is all there is to do: it has a report of its own then.
-    fn is_breaks_alone(&self) -> bool {
-        self.suites.as_slice() == [BREAKS]
+    /// The suite that is all there is to do, if it is one that has a report of its own.
+    fn alone(&self) -> Option<&str> {
+        match self.suites.as_slice() {
+            [suite] if [BREAKS, CLUSTER].contains(&suite.as_str()) => Some(suite),
+            _ => None,
+        }
     }
 }
 
@@ -101,9 +107,9 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         let message = format!("no suite `{unknown}`; there are: {}", suites.join(" "));
         return Err(Environment(message).into());
     }
-    if args.is_breaks_alone() {
-        let program = programs.iter().find(|program| program.suite == BREAKS);
-        return breaks(program.context("no program")?, args, &object, &agent);
+    if let Some(suite) = args.alone() {
+        let program = programs.iter().find(|program| program.suite == suite);
+        return alone(program.context("no program")?, args, &object, &agent);
     }
     suites.retain(|suite| args.suites.is_empty() || args.suites.contains(suite));
 
@@ -147,12 +153,14 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     })
 }
 
-/// Becomes the suite of connections.
-fn breaks(program: &Program, args: &Args, object: &Path, agent: &Path) -> Result<ExitCode> {
+/// Becomes a suite that has a report of its own.
+fn alone(program: &Program, args: &Args, object: &Path, agent: &Path) -> Result<ExitCode> {
     let mut command = demo::as_root(program.path.as_os_str())?;
-    let connections = args.connections.unwrap_or(CONNECTIONS);
+    if program.suite == BREAKS {
+        let connections = args.connections.unwrap_or(CONNECTIONS);
+        command.arg(format!("--connections={connections}"));
+    }
     command
-        .arg(format!("--connections={connections}"))
         .args(args.json.then_some("--json"))
         .current_dir(&program.dir)
         .env("TORLINE_BPF_OBJECT", object)
