@@ -33,7 +33,7 @@ use crate::tasks::neighbor::{self, Neighbor};
 use crate::tasks::report::Report;
 use crate::tasks::sessions::Sessions;
 use crate::tasks::source::{OpenError, Snapshot, Source as WatchedSource};
-use crate::tasks::{admin, health, heartbeat, sweep};
+use crate::tasks::{admin, allocator, health, heartbeat, sweep};
 use crate::telemetry::chain;
 
 /// Where objects come from.
@@ -294,6 +294,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     let mut tasks = JoinSet::new();
     let state = source.state_file();
+    let (stop_allocator, allocator_stop) = oneshot::channel();
+    let allocator = source.writer(&settings.node).map(|writer| {
+        let (snapshots, desired) = (snapshots.clone(), desired.clone());
+        tokio::spawn(allocator::run(writer, snapshots, desired, allocator_stop))
+    });
     tasks.spawn(control::run(
         settings.context(),
         state,
@@ -337,11 +342,18 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         ended = tasks.join_next() => Err(anyhow!("a task of the agent ended: {ended:?}")),
     };
     info!("stopping: routes are withdrawn; a second signal exits at once");
-    // A session task that is gone has nothing to stop.
+    // A task that is gone has nothing to stop.
     let _ = stop_sessions.send(());
+    let _ = stop_allocator.send(());
     tokio::select! {
         _ = sessions => {}
         () = signals.next() => warn!("second signal: peers are not told"),
+    }
+    if let Some(allocator) = allocator {
+        tokio::select! {
+            _ = allocator => {}
+            () = signals.next() => warn!("second signal: the Lease runs out by itself"),
+        }
     }
     // The programs go with the task that owns them, unless they are pinned.
     tasks.shutdown().await;

@@ -26,3 +26,4 @@ pub mod index;
 pub mod object;
 pub mod state;
 pub mod tree;
+pub mod writer;

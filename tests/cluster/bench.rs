@@ -14,11 +14,14 @@ use harness::netns::Netns;
 use harness::process::Process;
 use harness::wait;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
+};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt};
 use lb_userspace::k8s::crd;
 use lb_userspace::model::status::Status;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -158,6 +161,30 @@ impl Bench {
         Ok(())
     }
 
+    /// Makes or changes the status of an object that is there.
+    pub(crate) fn apply_status(&self, object: &Value) -> Result<()> {
+        self.patch(object, Some("status"))
+    }
+
+    /// An object as the API server has it.
+    pub(crate) fn get(&self, object: &Value) -> Result<Value> {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let found = self.runtime.block_on(self.api(object)?.get(name))?;
+        Ok(serde_json::to_value(found)?)
+    }
+
+    /// The events about the scenarios' Services.
+    pub(crate) fn events(&self) -> Result<Vec<Value>> {
+        let api = self.api(&json!({
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"namespace": NAMESPACE},
+        }))?;
+        let list = self.runtime.block_on(api.list(&ListParams::default()))?;
+        let events = list.items.into_iter().map(serde_json::to_value);
+        Ok(events.collect::<Result<_, _>>()?)
+    }
+
     fn patch(&self, object: &Value, subresource: Option<&str>) -> Result<()> {
         let api = self.api(object)?;
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
@@ -198,6 +225,14 @@ impl Bench {
             .arg(self.socket())
             .args(arguments);
         self.agent = Some(Process::start(&self.netns, &mut command, &self.log_file())?);
+        Ok(())
+    }
+
+    /// Ends the agent with SIGTERM.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        let agent = self.agent.take().context("no agent was started")?;
+        let end = agent.stop(Signal::SIGTERM, LIMIT)?;
+        ensure!(end.success(), "the agent ended with {end}");
         Ok(())
     }
 

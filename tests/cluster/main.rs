@@ -5,9 +5,10 @@
 //! without, against the double of `harness::apiserver`. Each has its own namespace with one agent in it.
 //!
 //! Files: `bench` the surroundings of a scenario; `forward` a port that leads out of a namespace; `objects`
-//! what scenarios apply; `source` and `access` the scenarios; `report` the outcome.
+//! what scenarios apply; `source`, `allocation` and `access` the scenarios; `report` the outcome.
 
 mod access;
+mod allocation;
 mod bench;
 mod forward;
 mod objects;
@@ -119,7 +120,12 @@ fn run(args: &Args) -> Result<bool> {
         )?;
         return Ok(true);
     }
-    let scenarios = source::scenarios().into_iter().chain(access::scenarios());
+    let scenarios = [
+        source::scenarios(),
+        allocation::scenarios(),
+        access::scenarios(),
+    ];
+    let scenarios = scenarios.into_iter().flatten();
     for scenario in scenarios {
         let wanted = |filter: &String| scenario.name.contains(filter.as_str());
         if !args.filters.is_empty() && !args.filters.iter().any(wanted) {

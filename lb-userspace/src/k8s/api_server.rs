@@ -28,6 +28,7 @@ use tokio::time::{Duration, Instant, sleep_until};
 use super::convert::Settings;
 use super::index::{Index, Snapshot};
 use super::object::{Key, Kind};
+use super::writer::Writer;
 use crate::model::intent::Finding;
 use feed::{Item, Message, Name, Scope};
 use trouble::Trouble;
@@ -130,6 +131,11 @@ impl ApiServer {
         }
         server.start(Name::Secret(KEYS.to_owned()));
         Ok(server)
+    }
+
+    /// What writes to the same server, for the agent of `node`.
+    pub fn writer(&self, node: &str) -> Writer {
+        Writer::new(self.scope.client.clone(), &self.scope.namespace, node)
     }
 
     /// Waits until something has changed.

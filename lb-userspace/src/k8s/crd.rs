@@ -1,4 +1,5 @@
-//! The CustomResourceDefinitions of group `metallb.io`, made from [`super::api`].
+//! The CustomResourceDefinitions of group `metallb.io`, made from
+//! [`super::api`].
 //!
 //! What the Rust types cannot say the way Kubernetes wants it is set right here: formats that OpenAPI
 //! does not have, titles, `null` as a value, and defaults that only say what absence says anyway.

@@ -14,6 +14,7 @@ use crate::k8s::directory::watch::{Watch, WatchError};
 use crate::k8s::directory::{self, Directory};
 use crate::k8s::index;
 use crate::k8s::state::StateFile;
+use crate::k8s::writer::Writer;
 use crate::model::cluster::Cluster;
 use crate::model::intent::Finding;
 
@@ -100,6 +101,14 @@ impl Source {
         match &self.origin {
             Origin::Directory(parts) => Some(parts.0.state_file()),
             Origin::ApiServer(_) => None,
+        }
+    }
+
+    /// What writes such decisions to an API server, for the agent of `node`.
+    pub fn writer(&self, node: &str) -> Option<Writer> {
+        match &self.origin {
+            Origin::Directory(_) => None,
+            Origin::ApiServer(server) => Some(server.writer(node)),
         }
     }
 

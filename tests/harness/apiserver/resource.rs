@@ -28,12 +28,13 @@ const fn resource(
 
 const METALLB: &str = "metallb.io";
 
-pub(super) const RESOURCES: [Resource; 17] = [
+pub(super) const RESOURCES: [Resource; 18] = [
     resource("", "v1", "services", "Service", true),
     resource("", "v1", "nodes", "Node", false),
     resource("", "v1", "namespaces", "Namespace", false),
     resource("", "v1", "secrets", "Secret", true),
     resource("", "v1", "events", "Event", true),
+    resource("events.k8s.io", "v1", "events", "Event", true),
     resource("", "v1", "pods", "Pod", true),
     resource(
         "discovery.k8s.io",

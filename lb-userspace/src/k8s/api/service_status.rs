@@ -1,4 +1,5 @@
-//! ServiceL2Status and ServiceBGPStatus: which node announces a Service, and how.
+//! ServiceL2Status and ServiceBGPStatus: which node announces a Service, and
+//! how.
 //!
 //! The announcing node writes one object for each Service; nobody edits them.
 

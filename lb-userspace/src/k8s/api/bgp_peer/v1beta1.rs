@@ -1,4 +1,5 @@
-//! BGPPeer v1beta1, deprecated; [`BgpPeerSpec`](super::BgpPeerSpec) reads it too.
+//! BGPPeer v1beta1, deprecated; [`BgpPeerSpec`](super::BgpPeerSpec) reads it
+//! too.
 
 use kube::CustomResource;
 use schemars::JsonSchema;
