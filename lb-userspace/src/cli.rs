@@ -16,10 +16,12 @@ use serde::de::DeserializeOwned;
 
 use crate::daemon::{KernelVips, Settings, Source, UnservedPorts};
 use crate::datapath::attach::{AttachChoice, TcOrder};
+use crate::k8s::object::SYSTEM_NAMESPACE;
 use crate::model::cluster::Forwarding;
 use crate::net::unix_http;
 use crate::telemetry::{self, Format};
 
+mod crds;
 mod detach;
 mod dry_run;
 mod members;
@@ -61,6 +63,8 @@ struct Cli {
 enum Command {
     /// Run the agent of this node.
     Run(Run),
+    /// Print the definitions of MetalLB's kinds, for `kubectl apply -f -`.
+    Crds,
     /// Show what the agent of this node does.
     Status(Status),
     /// Show which nodes live, as this one sees them.
@@ -80,11 +84,21 @@ enum Command {
   torline run --source dir:/etc/torline --node node-a --interface eth0
       Serves the Services of the YAML files in /etc/torline.
   torline run --source dir:/etc/torline --node node-a --interface eth0 --dry-run
-      Prints every map write and every BGP route, and touches nothing.")]
+      Prints every map write and every BGP route, and touches nothing.
+  torline run --source kubernetes --node node-a --interface eth0
+      Serves the Services of the cluster that KUBECONFIG names, or that the pod runs in.")]
 struct Run {
-    /// Where Services, EndpointSlices, Nodes and MetalLB's objects come from: `dir:PATH`.
+    /// Where Services, EndpointSlices, Nodes and MetalLB's objects come from: `dir:PATH`, or
+    /// `kubernetes` for the API server that KUBECONFIG, ~/.kube/config or the pod names.
     #[arg(long, value_name = "SOURCE", value_parser = parse_source)]
     source: Source,
+    /// Namespace of MetalLB's objects in a cluster, and of the Secrets that they name.
+    #[arg(long, value_name = "NAME", default_value = SYSTEM_NAMESPACE)]
+    namespace: String,
+    /// Serve the Services of this `spec.loadBalancerClass`, and no others; without it, those that
+    /// name none.
+    #[arg(long, value_name = "CLASS")]
+    lb_class: Option<String>,
     /// Name of this node, as its Node object has it.
     #[arg(long, value_name = "NAME")]
     node: String,
@@ -175,6 +189,7 @@ struct Secret {
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(arguments) => run(arguments),
+        Command::Crds => crds::show(),
         Command::Detach(arguments) => detach::detach(&arguments.pin),
         Command::Status(arguments) => status::show(&arguments.socket, arguments.json),
         Command::Members(arguments) => members::show(&arguments.socket, arguments.json),
@@ -199,6 +214,8 @@ fn run(arguments: Run) -> anyhow::Result<()> {
     let dry_run = arguments.dry_run;
     let settings = Settings {
         source: arguments.source,
+        namespace: arguments.namespace,
+        load_balancer_class: arguments.lb_class.filter(|class| !class.is_empty()),
         node: arguments.node,
         interface: arguments.interface,
         attach: arguments.attach,
@@ -246,7 +263,8 @@ fn print(text: &str) -> anyhow::Result<()> {
 fn parse_source(text: &str) -> Result<Source, String> {
     match text.strip_prefix("dir:") {
         Some(path) if !path.is_empty() => Ok(Source::Directory(PathBuf::from(path))),
-        _ => Err("want dir:PATH, a directory of YAML files".to_owned()),
+        None if text == "kubernetes" => Ok(Source::Kubernetes),
+        _ => Err("want dir:PATH, a directory of YAML files, or kubernetes".to_owned()),
     }
 }
 
@@ -334,6 +352,8 @@ mod tests {
             panic!("not run");
         };
         assert_eq!(run.source, Source::Directory("/etc/torline".into()));
+        assert_eq!(run.namespace, "metallb-system");
+        assert_eq!(run.lb_class, None);
         assert_eq!(run.attach, AttachChoice::Auto);
         assert_eq!(run.kernel_vips, KernelVips::Auto);
         assert_eq!(run.unserved_ports, UnservedPorts::Reject);

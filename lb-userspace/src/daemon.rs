@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,15 +22,15 @@ use crate::datapath::attach::{AttachChoice, AttachMode, Present, TcOrder};
 use crate::datapath::loader::{self, Options};
 use crate::datapath::pins::Pins;
 use crate::datapath::{object, privilege};
-use crate::k8s::directory::watch::Watch;
+use crate::k8s::convert;
 use crate::model::cluster::Forwarding;
 use crate::model::intent::{Finding, Intent};
 use crate::model::status::PeerStatus;
 use crate::net::{kernel_vips as served, netlink, unix_http};
 use crate::plan;
 use crate::plan::layout::{Capacity, Layout, Plan};
-use crate::tasks::bfd::Bfd;
 use crate::proto::bgp::retention::Past;
+use crate::tasks::bfd::Bfd;
 use crate::tasks::bgp::Stop;
 use crate::tasks::control::{self, Desired};
 use crate::tasks::datapath::{Datapath, Inputs};
@@ -38,8 +39,8 @@ use crate::tasks::neighbor::{self, Neighbor};
 use crate::tasks::peer::{self, Speaker};
 use crate::tasks::report::Report;
 use crate::tasks::sessions::Sessions;
-use crate::tasks::source::{Snapshot, Source as WatchedSource};
-use crate::tasks::{admin, health, heartbeat, kernel_vips, legacy, sweep};
+use crate::tasks::source::{OpenError, Snapshot, Source as WatchedSource};
+use crate::tasks::{admin, allocator, health, heartbeat, kernel_vips, legacy, sweep};
 use crate::telemetry::chain;
 
 /// Where objects come from.
@@ -47,12 +48,15 @@ use crate::telemetry::chain;
 pub enum Source {
     /// YAML files in a directory.
     Directory(PathBuf),
+    /// The API server that the kubeconfig or the pod names.
+    Kubernetes,
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory(path) => write!(f, "dir:{}", path.display()),
+            Self::Kubernetes => f.write_str("kubernetes"),
         }
     }
 }
@@ -94,6 +98,10 @@ pub enum UnservedPorts {
 pub struct Settings {
     /// Where objects come from.
     pub source: Source,
+    /// Namespace of MetalLB's objects, where the source has namespaces.
+    pub namespace: String,
+    /// Services of this `spec.loadBalancerClass` are served; without one, those that name none.
+    pub load_balancer_class: Option<String>,
     /// Name of this node.
     pub node: String,
     /// The compute port.
@@ -124,9 +132,19 @@ impl Settings {
     /// Room for 4,096 Services of ten backends at the usual 1,024 slots; 32 MiB.
     pub const DEFAULT_SLOTS: u32 = 1 << 22;
 
-    fn directory(&self) -> &PathBuf {
-        let Source::Directory(path) = &self.source;
-        path
+    async fn open_source(&self) -> Result<WatchedSource, OpenError> {
+        let convert = convert::Settings {
+            load_balancer_class: self.load_balancer_class.clone(),
+        };
+        match &self.source {
+            Source::Directory(path) => WatchedSource::directory(path, convert),
+            Source::Kubernetes => {
+                // Agents that start together do not ask together.
+                let mut hasher = DefaultHasher::new();
+                self.node.hash(&mut hasher);
+                WatchedSource::api_server(&self.namespace, convert, hasher.finish()).await
+            }
+        }
     }
 
     fn context(&self) -> plan::Context {
@@ -165,7 +183,7 @@ pub struct Rehearsal {
 /// The source or netlink cannot be read.
 pub async fn rehearse(settings: &Settings) -> anyhow::Result<Rehearsal> {
     let (netlink, _changes) = netlink::connect()?;
-    let snapshot = WatchedSource::open(settings.directory())?.read();
+    let snapshot = settings.open_source().await?.read().await?;
     let desired = Desired::of(&snapshot, &settings.context());
     let nodes = neighbor::peers(&desired);
     let view = neighbor::look(&netlink, &settings.interface, &nodes).await?;
@@ -196,8 +214,7 @@ pub async fn rehearse(settings: &Settings) -> anyhow::Result<Rehearsal> {
 /// Something is missing or in the way; nothing was changed then.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let source = WatchedSource::open(settings.directory())?;
-    let watch = Watch::open(settings.directory())?;
+    let source = settings.open_source().await?;
     privilege::check()?;
     let (netlink, changes) = netlink::connect()?;
     let Some(link) = netlink.link(&settings.interface).await? else {
@@ -317,6 +334,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     let mut tasks = JoinSet::new();
     let state = source.state_file();
+    let (stop_allocator, allocator_stop) = oneshot::channel();
+    let allocator = source.writer(&settings.node).map(|writer| {
+        let (snapshots, desired) = (snapshots.clone(), desired.clone());
+        tokio::spawn(allocator::run(writer, snapshots, desired, allocator_stop))
+    });
     tasks.spawn(control::run(
         settings.context(),
         state,
@@ -340,7 +362,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             error!("other nodes cannot be probed: {error}");
         }
     });
-    tasks.spawn(source.run(watch, snapshot_out));
+    tasks.spawn(source.run(snapshot_out));
     tasks.spawn(Neighbor::new(netlink, settings.interface.clone()).run(
         changes,
         desired,
@@ -371,11 +393,18 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     };
     let stop = last_words(&settings, &last_snapshot.borrow());
     info!(?stop, "stopping; a second signal exits at once");
-    // A session task that is gone has nothing to stop.
+    // A task that is gone has nothing to stop.
     let _ = stop_sessions.send(stop);
+    let _ = stop_allocator.send(());
     tokio::select! {
         _ = sessions => {}
         () = signals.next() => warn!("second signal: peers are not told"),
+    }
+    if let Some(allocator) = allocator {
+        tokio::select! {
+            _ = allocator => {}
+            () = signals.next() => warn!("second signal: the Lease runs out by itself"),
+        }
     }
     // The programs go with the task that owns them, unless they are pinned.
     tasks.shutdown().await;

@@ -3,23 +3,27 @@
 //!
 //! ```text
 //! file text ─▶ document ─▶ tree ─▶ object ─▶ convert ─▶ index ─▶ model::cluster::Cluster
-//!             (directory reads)     ▲
-//!                 watched objects ──┘
+//!             (directory)    ▲       ▲
+//!     watched objects ───────┴───────┘
+//!       (api_server)
 //! ```
 //!
 //! `directory` reads YAML files, [`document`] cuts them into objects and [`tree`] keeps the line of
-//! every field. From [`object::Object`] on nothing knows about files: a watch of an API server
-//! feeds the same [`index::Index`]. [`state`] keeps what an API server would keep for a directory.
+//! every field. From [`object::Object`] on nothing knows about files: [`api_server`] feeds the
+//! same [`index::Index`]. [`state`] keeps what an API server would keep for a directory.
 //!
 //! Invariants
 //! - A type of `k8s-openapi` or of [`api`] never leaves this module.
 //! - Whatever is wrong with an object becomes a finding; it never takes a good object down.
 
 pub mod api;
+pub mod api_server;
 pub mod convert;
+pub mod crd;
 pub mod directory;
 pub mod document;
 pub mod index;
 pub mod object;
 pub mod state;
 pub mod tree;
+pub mod writer;

@@ -12,7 +12,7 @@
 //! datapath   model plan
 //! tasks      model plan proto net telemetry k8s datapath
 //! daemon     model plan proto net telemetry k8s datapath tasks
-//! cli        model plan telemetry daemon tasks datapath net
+//! cli        model plan telemetry k8s daemon tasks datapath net
 //! ```
 
 pub mod cli;

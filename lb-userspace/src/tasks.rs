@@ -16,6 +16,9 @@
 //!  counters ──────────────────▶ admin ◀── everything above ◀── SessionStatus ────┘
 //! ```
 //!
+//! With an API server for a source, `source` watches it, and `allocator` writes to it what `control` would write
+//! to `status.yaml`, as long as it holds the Lease.
+//!
 //! Every arrow with a name is a `watch` channel: the newest value counts, a slow reader skips what was
 //! overtaken, and nothing can fill up. No task waits for another but `sessions`, which announces what
 //! `datapath` has programmed and nothing else.
@@ -23,6 +26,7 @@
 //! A task ends when its inputs are gone, or when the daemon drops it; each can be dropped at any await.
 
 pub mod admin;
+pub mod allocator;
 pub mod bfd;
 pub mod bgp;
 pub mod control;

@@ -2,6 +2,7 @@
 //! agents, frames.
 
 pub mod agent;
+pub mod apiserver;
 pub mod cluster;
 pub mod frame;
 pub mod hops;

@@ -66,7 +66,9 @@ fn a_restart_keeps_the_routes_until_the_next_session_has_told_them_again() -> Re
     sender.send_modify(|intent| intent.is_partial = false);
     lab.await_route_count("master4", 0)?;
     drop(sender);
-    thread.join().map_err(|_panic| anyhow!("the speaker panicked"))
+    thread
+        .join()
+        .map_err(|_panic| anyhow!("the speaker panicked"))
 }
 
 #[test]

@@ -36,6 +36,9 @@ const BREAKS: &str = "breaks";
 const INTEROP: &str = "interop";
 const INTEROP_DOCUMENT: &str = "docs/interop.md";
 
+/// The suite of agents at an API server, which has a report of its own too.
+const CLUSTER: &str = "cluster";
+
 /// Connections of each family that [`BREAKS`] tries by itself.
 const CONNECTIONS: usize = 10_000;
 
@@ -50,7 +53,7 @@ pub(crate) struct Args {
     /// Also what takes long (sets `TORLINE_TEST_FULL=1`).
     #[arg(long)]
     full: bool,
-    /// End with one JSON object on stdout; that of `breaks` or `interop` alone has its rows.
+    /// End with one JSON object on stdout; that of `breaks`, `interop` or `cluster` alone has its rows.
     #[arg(long)]
     json: bool,
     /// Connections of each family that `breaks` tries; 1,000 among other suites, 10,000 alone.
@@ -65,7 +68,7 @@ impl Args {
     /// The suite that is all there is to do and has a report of its own.
     fn alone(&self) -> Option<&str> {
         match self.suites.as_slice() {
-            [suite] if [BREAKS, INTEROP].contains(&suite.as_str()) => Some(suite),
+            [suite] if [BREAKS, CLUSTER, INTEROP].contains(&suite.as_str()) => Some(suite),
             _ => None,
         }
     }

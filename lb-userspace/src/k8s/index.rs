@@ -104,6 +104,15 @@ impl Index {
         }
     }
 
+    /// The Secrets that BGPPeers name.
+    pub fn password_secrets(&self) -> impl Iterator<Item = &ObjectName> {
+        let claims = self.claims.values().flat_map(BTreeMap::values);
+        claims.filter_map(|claim| match &claim.part {
+            Some(Part::Peer(open)) => open.password_secret.as_ref(),
+            _ => None,
+        })
+    }
+
     /// Puts the objects together. What refers to something missing, or takes what another has, stays as
     /// it was last, and is left out if it never was in order.
     pub fn snapshot(&mut self) -> Snapshot {

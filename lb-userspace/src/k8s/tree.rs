@@ -125,6 +125,36 @@ fn steps(path: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// No line is known of anything in it.
+impl From<serde_json::Value> for Tree {
+    fn from(value: serde_json::Value) -> Self {
+        use serde_json::Value as Json;
+
+        let value = match value {
+            Json::Null => Value::Null,
+            Json::Bool(value) => Value::Bool(value),
+            Json::Number(number) => match (number.as_u64(), number.as_i64()) {
+                (Some(value), _) => Value::Unsigned(value),
+                (None, Some(value)) => Value::Negative(value),
+                (None, None) => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Json::String(value) => Value::String(value),
+            Json::Array(items) => Value::List(items.into_iter().map(Self::from).collect()),
+            Json::Object(fields) => Value::Map(
+                fields
+                    .into_iter()
+                    .map(|(key, value)| Entry {
+                        key,
+                        line: 0,
+                        value: Self::from(value),
+                    })
+                    .collect(),
+            ),
+        };
+        Self { line: 0, value }
+    }
+}
+
 impl<'de> Deserialize<'de> for Tree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let node = Spanned::<Value>::deserialize(deserializer)?;

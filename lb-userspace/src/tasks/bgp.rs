@@ -315,7 +315,10 @@ impl Driver {
             return;
         };
         if self.waits_for_path() {
-            debug!(peer = self.peer(), "a connection of the peer is refused until BFD is up");
+            debug!(
+                peer = self.peer(),
+                "a connection of the peer is refused until BFD is up"
+            );
             return;
         }
         match self.main.session.state() {

@@ -55,10 +55,10 @@ impl Desired {
 /// a node is dead does not put it back into its tables.
 const FIRST_WORDS: Duration = GRACE.saturating_add(INTERVAL.saturating_mul(2));
 
-/// Runs until an input ends.
+/// Runs until an input ends. `state` is where a directory keeps what is decided about its objects.
 pub async fn run(
     context: plan::Context,
-    state: StateFile,
+    state: Option<StateFile>,
     mut snapshots: watch::Receiver<Snapshot>,
     mut states: watch::Receiver<States>,
     output: watch::Sender<Arc<Desired>>,
@@ -84,7 +84,10 @@ pub async fn run(
             "intent"
         );
         let writes = is_writer(&snapshot.cluster, &context.node, &known);
-        if writes && let Err(error) = block_in_place(|| state.write(&to_keep(&desired.intent))) {
+        if writes
+            && let Some(state) = &state
+            && let Err(error) = block_in_place(|| state.write(&to_keep(&desired.intent)))
+        {
             warn!("{}", chain(&error));
         }
         output.send_replace(Arc::new(desired));

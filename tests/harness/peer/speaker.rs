@@ -173,6 +173,7 @@ pub fn intent(router: IpAddr, next_hops: [IpAddr; 2]) -> SessionIntent {
         },
         routes: BTreeMap::new(),
         is_partial: false,
+        bfd: None,
         is_draining: false,
     }
 }
