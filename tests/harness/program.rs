@@ -116,8 +116,12 @@ impl Programs {
     }
 
     /// Takes away the programs that go on where the first ones end.
-    pub fn forget_calls(&mut self) {
-        self.calls.clear();
+    pub fn forget_calls(&mut self) -> Result<()> {
+        // One by one: the kernel empties an array whose last handle goes when it finds the time.
+        for mut programs in self.calls.drain(..) {
+            programs.clear_index(&0)?;
+        }
+        Ok(())
     }
 
     /// The loaded object itself.

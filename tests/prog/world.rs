@@ -226,8 +226,8 @@ impl World {
     /// Lets frames into both programs when those that go on where they end are not there; says what the host
     /// would count.
     pub(crate) fn ingress_without_calls(&mut self, frame: &[u8]) {
-        self.programs.forget_calls();
-        self.linear.forget_calls();
+        self.programs.forget_calls().unwrap();
+        self.linear.forget_calls().unwrap();
         self.memory.count_drop(DropReason::NotResumed);
         for (name, programs) in self.kernels() {
             assert_eq!(programs.ingress(name, frame).unwrap().action, XDP_DROP);
