@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use harness::netns::Netns;
 use harness::wait;
 use lb_userspace::model::intent::{RouteAttributes, SessionIntent};
@@ -66,7 +66,8 @@ fn a_restart_keeps_the_routes_until_the_next_session_has_told_them_again() -> Re
     sender.send_modify(|intent| intent.is_partial = false);
     lab.await_route_count("master4", 0)?;
     drop(sender);
-    thread.join().map_err(|_| anyhow!("the speaker panicked"))
+    ensure!(thread.join().is_ok(), "the speaker panicked");
+    Ok(())
 }
 
 #[test]
