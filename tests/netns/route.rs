@@ -69,6 +69,7 @@ fn an_agent_that_restarts_gracefully_keeps_its_routes_all_the_while() {
     let program = binary().unwrap();
     // The first restart is one without: what the router keeps is agreed when a session begins.
     for _ in 0..2 {
+        lab.cluster.agents[0].end().unwrap();
         lab.cluster.restart_agent(0, &program).unwrap();
         lab.cluster.wait_ready().unwrap();
         for vip in DUAL {
