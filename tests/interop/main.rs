@@ -8,6 +8,7 @@
 //! ```
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     reason = "a test ends where its surroundings cannot be built"
 )]
 

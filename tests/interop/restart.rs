@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use harness::netns::Netns;
 use harness::wait;
 use lb_userspace::model::intent::{RouteAttributes, SessionIntent};

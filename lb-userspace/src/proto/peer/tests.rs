@@ -1,3 +1,5 @@
+//! Nodes that speak over a wire which loses, doubles and delays.
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 

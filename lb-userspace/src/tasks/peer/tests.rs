@@ -1,3 +1,5 @@
+//! What is found on the wire and in the layout for a flow.
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

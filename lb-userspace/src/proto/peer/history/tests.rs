@@ -1,3 +1,5 @@
+//! Ranges, their fetch and its retries.
+
 use proptest::prelude::*;
 
 use super::*;

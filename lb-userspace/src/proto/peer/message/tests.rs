@@ -1,3 +1,5 @@
+//! Messages as octets, and octets that are none.
+
 use std::net::SocketAddr;
 
 use proptest::collection::vec;
