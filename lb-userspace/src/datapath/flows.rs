@@ -72,6 +72,8 @@ pub struct OwnFlow {
     pub backend: u32,
     /// The backend's generation when the flow began.
     pub generation: u32,
+    /// Its handshake is not over.
+    pub is_half_open: bool,
 }
 
 type Table<K, V> = HashMap<MapData, Pod<K>, Pod<V>>;
@@ -144,7 +146,7 @@ impl Flows {
             Some(ForwardKey::V6(key)) => self.v6.find(key)?,
             None => None,
         };
-        Ok(flow.map(|flow| own_flow(&flow, name)))
+        Ok(flow.map(|(flow, is_half_open)| own_flow(&flow, name, is_half_open)))
     }
 
     /// Says that a flow is with that backend.
@@ -224,13 +226,13 @@ impl Flows {
 }
 
 impl<K: Key> Tables<K> {
-    fn find(&self, key: K) -> Result<Option<Flow>, MapError> {
-        for table in [&self.established, &self.half_open] {
-            if let Some(flow) = get(table, key)? {
-                return Ok(Some(flow));
-            }
+    /// The flow, and whether its handshake is not over.
+    fn find(&self, key: K) -> Result<Option<(Flow, bool)>, MapError> {
+        if let Some(flow) = get(&self.established, key)? {
+            return Ok(Some((flow, false)));
         }
-        Ok(None)
+        let flow = get(&self.half_open, key)?;
+        Ok(flow.map(|flow| (flow, flow.state & flow_state::CONFIRMED == 0)))
     }
 
     fn doubt(&mut self, key: K) -> Result<(), MapError> {
@@ -280,7 +282,7 @@ fn walk<K: Key>(
                 && flow.state & flow_state::RESET == 0
                 && flow.state & BOTH_FIN != BOTH_FIN;
             if let Some(name) = key.name().filter(|_| goes_on) {
-                each(name, own_flow(&flow, &name));
+                each(name, own_flow(&flow, &name, false));
             }
         }
     }
@@ -349,12 +351,13 @@ pub(super) fn flow_name(
     })
 }
 
-fn own_flow(flow: &Flow, name: &FlowName) -> OwnFlow {
+fn own_flow(flow: &Flow, name: &FlowName, is_half_open: bool) -> OwnFlow {
     let pod = address(&flow.addr, name.client.is_ipv6());
     OwnFlow {
         pod: SocketAddr::new(pod, flow.port.host()),
         backend: flow.backend,
         generation: flow.generation,
+        is_half_open,
     }
 }
 

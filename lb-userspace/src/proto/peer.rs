@@ -34,7 +34,7 @@ use std::time::Instant;
 
 use lb_common::siphash::{Key, tag};
 
-pub use self::flow::{FlowName, Frontend, Located, Reason};
+pub use self::flow::{FlowName, Frontend, Holder, Located, Reason};
 pub use self::history::{Chunk, DEPTH, Fetch, History, Owners, Range};
 pub use self::link::LINGER;
 use self::link::{Admission, Link};
@@ -281,9 +281,14 @@ impl Peer {
             Message::Answer {
                 question,
                 flow,
-                pod,
+                holder,
             } => {
-                let verdict = self.locator.answer(question, &flow, name, pod, now);
+                let addresses = self
+                    .members
+                    .get(name)
+                    .map_or(&[][..], |(member, _)| &member.addresses);
+                let who = (name, addresses);
+                let verdict = self.locator.answer(question, &flow, who, holder, now);
                 self.conclude(verdict, now);
             }
             Message::Nobody(flow) => self.deny(flow, now),
@@ -344,19 +349,21 @@ impl Peer {
         &mut self,
         inquiry: &Inquiry,
         flow: FlowName,
-        pod: Option<SocketAddr>,
+        holder: Option<Holder>,
         now: Instant,
     ) {
         let question = inquiry.question;
         if inquiry.node == SELF {
-            let verdict = self.locator.answer(question, &flow, SELF, pod, now);
+            let verdict = self
+                .locator
+                .answer(question, &flow, (SELF, &[]), holder, now);
             self.conclude(verdict, now);
         } else {
             self.counts.answered += 1;
             let answer = Message::Answer {
                 question,
                 flow,
-                pod,
+                holder,
             };
             self.send(&inquiry.node, answer, now);
         }

@@ -40,7 +40,7 @@ use crate::net::peer_socket::PeerSocket;
 use crate::plan::PUBLIC_PEER_KEY;
 use crate::plan::layout::{Forgotten, Heritage, Layout, Scope};
 use crate::proto::liveness::State;
-use crate::proto::peer::{Action, Fetch, Located, Member, PORT, Peer, Presence, Reason};
+use crate::proto::peer::{Action, Fetch, Holder, Located, Member, PORT, Peer, Presence, Reason};
 use crate::telemetry::chain;
 
 /// How often sockets that could not be opened are tried again.
@@ -374,7 +374,7 @@ impl Speaker {
     }
 
     /// The pod of this node that has a flow; nothing if that cannot be told.
-    fn look(&self, layout: &Layout, flow: Option<FlowName>) -> Option<Option<SocketAddr>> {
+    fn look(&self, layout: &Layout, flow: Option<FlowName>) -> Option<Option<Holder>> {
         let Some(flow) = flow else { return Some(None) };
         let found = match self.flows.find(&flow) {
             Ok(found) => found,
@@ -386,7 +386,11 @@ impl Speaker {
         let table = layout.frontend(&flow.frontend);
         Some(found.and_then(|own| {
             let (_, member) = table?.member_at(own.backend)?;
-            (member.generation() == own.generation).then_some(own.pod)
+            let holder = Holder {
+                pod: own.pod,
+                is_half_open: own.is_half_open,
+            };
+            (member.generation() == own.generation).then_some(holder)
         }))
     }
 

@@ -63,6 +63,15 @@ impl Reason {
     }
 }
 
+/// A pod that has a flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Holder {
+    /// The pod.
+    pub pod: SocketAddr,
+    /// The handshake is not over: a late or forged SYN may have made the flow.
+    pub is_half_open: bool,
+}
+
 impl FlowName {
     /// The network with which the client shares its budget: /24 or /56.
     pub fn network(&self) -> IpAddr {

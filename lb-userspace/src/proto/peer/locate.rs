@@ -1,8 +1,9 @@
 //! Who has a flow that nobody on a list knows? Questions that are open, and
 //! what is believed for a while once they are settled.
 //!
-//! Every agent that lives is asked, this one too. One that has the flow settles the question. That nobody has it
-//! takes the word of all of them: a node that is gone has no flows any more and does not count, one whose agent
+//! Every agent that lives is asked, this one too. One that has the flow established settles the question. A
+//! half-open one may have been made by a late or forged SYN: it counts when nobody has more, and never at the origin,
+//! whose program saw that the segment does not fit it. That nobody has it takes the word of all of them: a node that is gone has no flows any more and does not count, one whose agent
 //! is away may have it and leaves the question open, and so does one that does not answer.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -10,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::budget::Budget;
-use super::flow::FlowName;
+use super::flow::{FlowName, Holder};
 
 /// How long an answer may take before the question is sent again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -73,6 +74,8 @@ struct Question {
     /// Who has not answered; the empty name is this node.
     waiting: BTreeSet<String>,
     is_certain: bool,
+    /// A pod with a half-open flow.
+    half_open: Option<SocketAddr>,
     due: Instant,
     tries: u32,
 }
@@ -114,6 +117,7 @@ impl Locator {
             origin,
             waiting: BTreeSet::from([SELF.to_owned()]),
             is_certain: true,
+            half_open: None,
             due: now + RETRY,
             tries: 1,
         };
@@ -140,23 +144,32 @@ impl Locator {
             .flat_map(|question| question.waiting.iter().map(String::as_str))
     }
 
-    /// Somebody answered.
+    /// Somebody answered, who has these addresses; none if it is this node.
     pub(super) fn answer(
         &mut self,
         number: u32,
         flow: &FlowName,
-        name: &str,
-        pod: Option<SocketAddr>,
+        (name, addresses): (&str, &[IpAddr]),
+        holder: Option<Holder>,
         now: Instant,
     ) -> Option<Verdict> {
         let question = self.questions.get_mut(&number)?;
         if question.flow != *flow || !question.waiting.remove(name) {
             return None;
         }
-        match pod {
-            Some(pod) => self.settle(number, Outcome::Found(pod), now),
-            None => self.conclude(number, now),
+        let is_origin = match question.origin {
+            None => name == SELF,
+            Some(origin) => addresses.contains(&origin),
+        };
+        match holder {
+            Some(Holder {
+                pod,
+                is_half_open: false,
+            }) => return self.settle(number, Outcome::Found(pod), now),
+            Some(Holder { pod, .. }) if !is_origin => question.half_open = Some(pod),
+            Some(_) | None => {}
         }
+        self.conclude(number, now)
     }
 
     /// What is known of a node changed.
@@ -221,10 +234,10 @@ impl Locator {
         if !question.waiting.is_empty() {
             return None;
         }
-        let outcome = if question.is_certain {
-            Outcome::Nobody
-        } else {
-            Outcome::Uncertain
+        let outcome = match question.half_open {
+            Some(pod) => Outcome::Found(pod),
+            None if question.is_certain => Outcome::Nobody,
+            None => Outcome::Uncertain,
         };
         self.settle(number, outcome, now)
     }

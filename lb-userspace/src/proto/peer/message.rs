@@ -8,7 +8,7 @@
 //! A kind that is not known is skipped, so that agents of two versions understand each other in what both
 //! know. Whatever else is not exactly as written here makes the whole datagram malformed.
 
-use super::flow::{FlowName, Located, Reason};
+use super::flow::{FlowName, Holder, Located, Reason, end_length};
 use super::history::{Chunk, Range};
 use super::wire::{Malformed, Reader};
 
@@ -46,7 +46,7 @@ pub enum Message {
         /// The flow as well, so that no answer is taken for another one.
         flow: FlowName,
         /// The pod that has it; nobody here if there is none.
-        pod: Option<std::net::SocketAddr>,
+        holder: Option<Holder>,
     },
     /// To the origin of a list: no living node has the flow.
     Nobody(FlowName),
@@ -64,6 +64,12 @@ mod kind {
     pub(super) const NOBODY: u8 = 5;
     pub(super) const RECALL: u8 = 6;
     pub(super) const REMEMBER: u8 = 7;
+}
+
+mod answer {
+    pub(super) const NOT_HERE: u8 = 0;
+    pub(super) const ESTABLISHED: u8 = 1;
+    pub(super) const HALF_OPEN: u8 = 2;
 }
 
 impl Message {
@@ -101,11 +107,16 @@ impl Message {
             Self::Answer {
                 question,
                 flow,
-                pod,
+                holder,
             } => {
                 out.extend(question.to_be_bytes());
-                match pod {
-                    Some(pod) => Located {
+                out.push(match holder {
+                    None => answer::NOT_HERE,
+                    Some(holder) if holder.is_half_open => answer::HALF_OPEN,
+                    Some(_) => answer::ESTABLISHED,
+                });
+                match holder {
+                    Some(Holder { pod, .. }) => Located {
                         flow: *flow,
                         pod: *pod,
                     }
@@ -130,8 +141,8 @@ impl Message {
                 Self::Found { flows, .. } => 5 + flows.iter().map(Located::length).sum::<usize>(),
                 Self::Acknowledge(_) => 4,
                 Self::Ask { flow, .. } => 4 + flow.length(),
-                Self::Answer { flow, pod, .. } => {
-                    4 + flow.length() + pod.map_or(0, super::flow::end_length)
+                Self::Answer { flow, holder, .. } => {
+                    5 + flow.length() + holder.map_or(0, |holder| end_length(holder.pod))
                 }
                 Self::Nobody(flow) => flow.length(),
                 Self::Recall(range) => range.length(),
@@ -177,19 +188,20 @@ impl Message {
             },
             kind::ANSWER => {
                 let question = body.u32()?;
-                let mut whole = body;
-                let flow = FlowName::read(&mut body)?;
-                let pod = if body.is_empty() {
-                    None
-                } else {
-                    let located = Located::read(&mut whole)?;
-                    body = whole;
-                    Some(located.pod)
+                let state = body.u8()?;
+                let (flow, holder) = match state {
+                    answer::NOT_HERE => (FlowName::read(&mut body)?, None),
+                    answer::ESTABLISHED | answer::HALF_OPEN => {
+                        let Located { flow, pod } = Located::read(&mut body)?;
+                        let is_half_open = state == answer::HALF_OPEN;
+                        (flow, Some(Holder { pod, is_half_open }))
+                    }
+                    _ => return Err(Malformed),
                 };
                 Self::Answer {
                     question,
                     flow,
-                    pod,
+                    holder,
                 }
             }
             kind::NOBODY => Self::Nobody(FlowName::read(&mut body)?),

@@ -34,6 +34,7 @@ type Fate = (u8, u64);
 struct Node {
     peer: Peer,
     flows: HashMap<FlowName, SocketAddr>,
+    half_open: BTreeSet<FlowName>,
     excepted: BTreeMap<FlowName, (SocketAddr, Reason)>,
     denied: BTreeSet<FlowName>,
     remembered: Vec<Chunk>,
@@ -80,6 +81,7 @@ impl World {
         let node_state = Node {
             peer,
             flows: former.map(|node| node.flows).unwrap_or_default(),
+            half_open: BTreeSet::new(),
             excepted: BTreeMap::new(),
             denied: BTreeSet::new(),
             remembered: Vec::new(),
@@ -175,8 +177,11 @@ impl Node {
     fn act(&mut self, action: Action, now: Instant) {
         match action {
             Action::Look { inquiry, flow } => {
-                let pod = self.flows.get(&flow).copied();
-                self.peer.handle_look(&inquiry, flow, pod, now);
+                let holder = self.flows.get(&flow).map(|pod| Holder {
+                    pod: *pod,
+                    is_half_open: self.half_open.contains(&flow),
+                });
+                self.peer.handle_look(&inquiry, flow, holder, now);
             }
             Action::Except(Located { flow, pod }, reason) => {
                 self.denied.remove(&flow);
@@ -257,6 +262,39 @@ fn nobody_has_it_once_every_living_agent_said_so_and_for_a_second() {
     assert!(world.node(1).denied.contains(&flow(1)));
     world.pass(DENIAL);
     assert!(world.node(1).denied.is_empty());
+}
+
+#[test]
+fn an_established_flow_is_preferred_to_a_half_open_one_and_the_origins_half_open_one_does_not_count()
+ {
+    let hold = |world: &mut World, node: u8, is_half_open: bool| {
+        let owner = world.nodes.get_mut(&node).unwrap();
+        owner.flows.insert(flow(1), pod(node));
+        if is_half_open {
+            owner.half_open.insert(flow(1));
+        }
+    };
+    for (established, half_open, expected) in [
+        (Some(4), vec![2], Some(4)),
+        (None, vec![2], Some(2)),
+        (Some(4), vec![1], Some(4)),
+        (None, vec![1], None),
+        (None, vec![1, 3], Some(3)),
+    ] {
+        let mut world = World::new(4);
+        half_open
+            .iter()
+            .for_each(|node| hold(&mut world, *node, true));
+        established
+            .iter()
+            .for_each(|node| hold(&mut world, *node, false));
+        world.unknown(3, Some(1), flow(1));
+        world.pass(SOON);
+        let origin = world.node(1);
+        let excepted = origin.excepted.get(&flow(1)).map(|(pod, _)| *pod);
+        assert_eq!(excepted, expected.map(pod), "{established:?} {half_open:?}");
+        assert_eq!(origin.denied.contains(&flow(1)), expected.is_none());
+    }
 }
 
 #[test]

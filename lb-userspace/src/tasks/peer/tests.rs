@@ -112,6 +112,7 @@ fn a_flow_is_stray_once_its_slot_forgot_its_pod_and_is_its_owners_to_know() {
         .member_called(pod(1), 8080)
         .unwrap();
     let own = OwnFlow {
+        is_half_open: false,
         pod: SocketAddr::new(pod(1), 8080),
         backend: index,
         generation: member.generation(),

@@ -76,11 +76,14 @@ fn message() -> impl Strategy<Value = Message> {
         any::<u32>().prop_map(Message::Acknowledge),
         (any::<u32>(), located())
             .prop_map(|(question, Located { flow, .. })| Message::Ask { question, flow }),
-        (any::<u32>(), located(), any::<bool>()).prop_map(|(question, located, has)| {
+        (any::<u32>(), located(), any::<Option<bool>>()).prop_map(|(question, located, state)| {
             Message::Answer {
                 question,
                 flow: located.flow,
-                pod: has.then_some(located.pod),
+                holder: state.map(|is_half_open| Holder {
+                    pod: located.pod,
+                    is_half_open,
+                }),
             }
         }),
         located().prop_map(|located| Message::Nobody(located.flow)),
