@@ -68,14 +68,6 @@ impl Event {
         }
     }
 
-    /// Why connections may break yet; nothing if none may.
-    pub(crate) const fn excuse(self) -> Option<&'static str> {
-        match self {
-            Self::RollingUpdate => Some("what is older than three owners is not located yet"),
-            _ => None,
-        }
-    }
-
     /// Whether connections must move, or nothing is shown.
     pub(crate) const fn moves(self) -> bool {
         !matches!(self, Self::AgentKilled | Self::AgentUpgraded)

@@ -77,6 +77,8 @@ pub(crate) struct Tally {
     pub(crate) moved: BTreeSet<SocketAddr>,
     /// Packets that reached their pod along the chain.
     pub(crate) chained: u64,
+    /// Flows that some agent asked the others for, and found.
+    pub(crate) located: u64,
     /// GENEVE packets.
     pub(crate) tunnelled: u64,
     /// Those that did not go on though their pod lived.
@@ -116,6 +118,7 @@ impl Family {
             connections: 0,
             moved: BTreeSet::new(),
             chained: 0,
+            located: 0,
             tunnelled: 0,
             broken: 0,
             why: None,
@@ -307,13 +310,14 @@ impl Lab {
         say("verify");
         for index in 0..self.families.len() {
             let connections = mem::take(&mut self.families[index].connections);
-            let chained = self.chained()?;
+            let (chained, located) = (self.chained()?, self.located()?);
             let hops = Hops::watch(&self.cluster.topology)?;
             let locals: Vec<_> = connections.iter().map(|open| open.local).collect();
             let elsewhere = self.elsewhere(&connections)?;
             let outcome = patient(&self.cluster)?.verify(connections);
             let seen = hops.end()?;
             let chained = self.chained()? - chained;
+            let located = self.located()? - located;
             let Family {
                 connections,
                 associations,
@@ -330,6 +334,7 @@ impl Lab {
                 }
             }
             tally.chained += chained;
+            tally.located += located;
             tally.tunnelled += seen.tunnelled;
             tally.broken += outcome.bad.len();
             if let Some(error) = outcome.bad.first() {
@@ -369,6 +374,15 @@ impl Lab {
     fn chained(&self) -> Result<u64> {
         self.running()
             .map(|node| self.tables(node)?.outcome(Outcome::ChainHit))
+            .sum()
+    }
+
+    /// Flows that were found by asking, until now, by all agents.
+    fn located(&self) -> Result<u64> {
+        let agents = self.cluster.agents.iter();
+        agents
+            .filter(|agent| agent.is_running())
+            .map(|agent| Ok(agent.status()?.peer.found))
             .sum()
     }
 
