@@ -6,13 +6,13 @@
 //! feed of Secret ─┘  one for each Secret that a BGPPeer names, and for `torline`
 //! ```
 //!
-//! [`feed`] lists and watches and begins again when it has to: after an expired watch (410), a
+//! `feed` lists and watches and begins again when it has to: after an expired watch (410), a
 //! restart of the server, a cut line. Until a list was read whole again, everything of it stays.
 //! What a feed cannot get is a finding that names what is missing; the other feeds go on.
 //!
 //! Invariants
 //! - An object goes when the server says so: by a deletion, or by a whole list without it.
-//! - Before every list was read, or was refused, nothing is told ([`Reading::is_settled`]).
+//! - Before every list was read, or was refused, nothing is told.
 
 mod feed;
 mod trouble;
