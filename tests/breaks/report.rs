@@ -107,9 +107,9 @@ impl Case {
 }
 
 impl Report {
-    /// Whether every row is as it must be.
+    /// Whether there are rows, and every one is as it must be.
     pub(crate) fn is_ok(&self) -> bool {
-        self.cases.iter().all(|case| case.ok)
+        !self.cases.is_empty() && self.cases.iter().all(|case| case.ok)
     }
 
     /// The rows, aligned.

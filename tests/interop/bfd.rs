@@ -335,8 +335,7 @@ fn a_router_that_seems_too_far_is_refused_and_the_reason_told() -> Result<()> {
         let failure = bfd.failure.as_ref();
         failure.is_some_and(|failure| failure.contains("TTL 64, and minimumTtl is 254"))
     })?;
-    ensure!(speaker.bfd()?.state == BfdState::Down);
-    Ok(())
+    speaker.await_bfd("BFD down", |bfd| bfd.state == BfdState::Down)
 }
 
 #[test]

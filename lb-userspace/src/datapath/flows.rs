@@ -167,16 +167,16 @@ impl Flows {
         Ok(self.write(name, exception, 0)?)
     }
 
-    /// Says that nobody has a flow; whether nothing better was known.
+    /// Says that nobody has a flow; whether it was written. An exception that stands gives way unless it `stays`.
     ///
     /// # Errors
     /// The table cannot be written.
-    pub fn deny(&mut self, name: &FlowName) -> Result<bool, FlowError> {
+    pub fn deny(&mut self, name: &FlowName, stays: bool) -> Result<bool, FlowError> {
         let nobody = Exception {
             state: exception_state::NOBODY,
             ..Exception::default()
         };
-        match self.write(name, nobody, NO_EXIST) {
+        match self.write(name, nobody, if stays { NO_EXIST } else { 0 }) {
             Ok(()) => Ok(true),
             Err(MapError::SyscallError(error))
                 if error.io_error.kind() == io::ErrorKind::AlreadyExists =>

@@ -254,7 +254,7 @@ where
 }
 
 /// One more handle to a map that somebody else takes.
-fn second_handle(object: &Ebpf, name: &'static str) -> Result<MapData, HandleError> {
+pub(super) fn second_handle(object: &Ebpf, name: &'static str) -> Result<MapData, HandleError> {
     let shape = |source| HandleError::Shape { name, source };
     let Some(Map::Array(data) | Map::PerCpuArray(data)) = object.map(name) else {
         return Err(HandleError::Missing(name));

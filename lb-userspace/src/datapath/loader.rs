@@ -141,8 +141,9 @@ fn load_with(
             .filter_map(|(_, program)| program.info().ok()),
     );
     let capacity = handle::capacity(&object)?;
-    let tables = KernelTables::take(&mut object)?;
     let (known, walk) = Flows::take(&mut object)?;
+    let flows = FlowTables::take(&mut object)?;
+    let tables = KernelTables::take(&mut object)?;
     Ok(Loaded {
         capacity,
         legacy: LegacyTables::take(&mut object, tables.heart())?,
@@ -151,7 +152,7 @@ fn load_with(
         walk,
         events: Events::take(&mut object)?,
         counters: Counters::take(&mut object)?,
-        flows: FlowTables::take(&mut object)?,
+        flows,
         attachment: Attachment::new(object, ingress, order),
         map_bytes,
     })

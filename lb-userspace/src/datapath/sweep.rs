@@ -1,19 +1,20 @@
 //! Removes flows that ended, both directions together, a bounded number at a
 //! time.
 //!
+//! A flow ended when it was idle for too long, or when its backend is no more: to the programs it is none then.
 //! Established and UDP flows are swept; half-open ones live in LRU tables, which need no help. A pass
 //! looks at every entry once, in pieces: [`Pass::step`] looks at a given number and remembers where it
 //! was. Entries that come while a pass runs may be met by the next pass only.
 
 use aya::Ebpf;
 use aya::maps::hash_map::HashMap;
-use aya::maps::{Map, MapData, MapError, MapKeys};
+use aya::maps::{Array, Map, MapData, MapError, MapKeys};
 use lb_common::abi::map;
 use lb_common::flow::expired;
-use lb_common::maps::{Flow, FlowKey4, FlowKey6, flow_direction};
+use lb_common::maps::{Backend, Flow, FlowKey4, FlowKey6, backend_flags, flow_direction};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::handle::{HandleError, absent_is_removed, take_data};
+use super::handle::{HandleError, absent_is_removed, second_handle, take_data};
 use super::pod::Pod;
 
 /// A flow key whose other direction can be told.
@@ -79,11 +80,37 @@ pub struct FlowTables {
     pub v4: [FlowTable<FlowKey4>; 2],
     /// The same over IPv6.
     pub v6: [FlowTable<FlowKey6>; 2],
+    /// Where their packets go.
+    pub backends: Backends,
+}
+
+/// The backends, to be looked up.
+pub struct Backends(Array<MapData, Pod<Backend>>);
+
+impl Backends {
+    /// Whether the backend of a flow is still the one that it began with.
+    fn has(&self, flow: &Flow) -> Result<bool, MapError> {
+        match self.0.get(&flow.backend, 0) {
+            Ok(Pod(backend)) => Ok(is_of(flow, &backend)),
+            Err(MapError::OutOfBounds { .. }) => Ok(false),
+            Err(other) => Err(other),
+        }
+    }
+}
+
+const fn is_of(flow: &Flow, backend: &Backend) -> bool {
+    backend.generation == flow.generation && backend.flags & backend_flags::IN_USE != 0
 }
 
 impl FlowTables {
+    /// The backends are left to whoever writes them, and must not be taken yet.
     pub(super) fn take(object: &mut Ebpf) -> Result<Self, HandleError> {
+        let name = map::BACKENDS;
+        let backends = Map::Array(second_handle(object, name)?);
+        let backends =
+            Array::try_from(backends).map_err(|source| HandleError::Shape { name, source })?;
         Ok(Self {
+            backends: Backends(backends),
             v4: [
                 FlowTable::take(object, map::ESTABLISHED4)?,
                 FlowTable::take(object, map::UDP4)?,
@@ -117,8 +144,9 @@ impl<K: FlowKey> FlowTable<K> {
     }
 
     /// Begins to look at every entry.
-    pub fn pass(&mut self) -> Pass<'_, K> {
+    pub fn pass<'a>(&'a mut self, backends: &'a Backends) -> Pass<'a, K> {
         Pass {
+            backends,
             keys: self.reader.keys(),
             reader: &self.reader,
             writer: &mut self.writer,
@@ -129,6 +157,7 @@ impl<K: FlowKey> FlowTable<K> {
 
 /// A walk through a table.
 pub struct Pass<'a, K: FlowKey> {
+    backends: &'a Backends,
     keys: MapKeys<'a, Pod<K>>,
     reader: &'a HashMap<MapData, Pod<K>, Pod<Flow>>,
     writer: &'a mut HashMap<MapData, Pod<K>, Pod<Flow>>,
@@ -175,7 +204,7 @@ impl<K: FlowKey> Pass<'_, K> {
         };
         let opposite_key = key.opposite(&flow);
         let opposite = self.get(opposite_key)?;
-        if !has_ended(key, &flow, opposite.as_ref(), now) {
+        if !has_ended(key, &flow, opposite.as_ref(), now) && self.backends.has(&flow)? {
             return Ok(false);
         }
         absent_is_removed(self.writer.remove(&Pod(key)))?;
@@ -281,6 +310,30 @@ mod tests {
         assert!(has_ended(key, &flow, Some(&other), late));
         other.seen = late - 1;
         assert!(!has_ended(key, &flow, Some(&other), late));
+    }
+
+    #[test]
+    fn a_flow_of_another_backend_or_of_none_is_no_flow() {
+        let (_, mut flow) = forward();
+        flow.generation = 7;
+        let backend = Backend {
+            generation: 7,
+            flags: backend_flags::IN_USE | backend_flags::DRAINING,
+            ..Backend::default()
+        };
+        assert!(is_of(&flow, &backend));
+        let another = Backend {
+            generation: 8,
+            ..backend
+        };
+        assert!(!is_of(&flow, &another));
+        assert!(!is_of(
+            &flow,
+            &Backend {
+                flags: 0,
+                ..backend
+            }
+        ));
     }
 
     #[test]

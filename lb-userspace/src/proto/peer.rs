@@ -179,6 +179,7 @@ impl Peer {
     /// Names the other nodes. What is between this node and those that stay is kept.
     pub fn set_members(&mut self, members: BTreeMap<String, Member>, now: Instant) {
         let mut former = std::mem::take(&mut self.members);
+        let mut verdicts = Vec::new();
         for (name, member) in members {
             let link = former.remove(&name).map(|(_, link)| link);
             let mut link = link.unwrap_or_else(|| {
@@ -192,14 +193,14 @@ impl Peer {
                 link.abandon();
             }
             let presence = member.presence;
-            let verdicts = self.locator.follow(&name, presence, now);
+            verdicts.extend(self.locator.follow(&name, presence, now));
             self.members.insert(name, (member, link));
-            self.conclude(verdicts, now);
         }
         for name in former.into_keys() {
-            let verdicts = self.locator.follow(&name, Presence::Gone, now);
-            self.conclude(verdicts, now);
+            verdicts.extend(self.locator.follow(&name, Presence::Gone, now));
         }
+        // Once all are there: the origin of a question may be any of them.
+        self.conclude(verdicts, now);
     }
 
     /// A datagram came to one of this node's addresses.

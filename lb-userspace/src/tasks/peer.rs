@@ -10,7 +10,7 @@ mod council;
 mod name;
 mod stray;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -47,6 +47,8 @@ use crate::telemetry::chain;
 const RETRY: Duration = Duration::from_secs(1);
 /// Events that are read in a row, so that other work has its turn.
 const TURN: usize = 512;
+/// Longer than a question is open.
+const QUESTION: Duration = Duration::from_secs(1);
 
 /// What the task reads.
 #[derive(Debug)]
@@ -77,6 +79,8 @@ pub struct Speaker {
     has_begun: bool,
     walks: JoinSet<Option<Vec<Stray>>>,
     waiting: Option<Waiting>,
+    /// Flows of which an exception was made lately, and when.
+    excepted: HashMap<FlowName, Instant>,
     status: PeerStatus,
     /// What was logged last, and when.
     logged: (Instant, PeerStatus),
@@ -107,6 +111,7 @@ impl Speaker {
             has_begun: false,
             walks: JoinSet::new(),
             waiting: None,
+            excepted: HashMap::new(),
             status: PeerStatus::default(),
             logged: (clock::now(), PeerStatus::default()),
             complaint: None,
@@ -160,7 +165,11 @@ impl Speaker {
                     Ok(()) => is_stale = true,
                     Err(_) => return Ok(()),
                 },
-                _ = retry.tick() => is_stale = true,
+                _ = retry.tick() => {
+                    is_stale = true;
+                    let now = clock::now();
+                    self.excepted.retain(|_, at| now.duration_since(*at) < QUESTION);
+                }
             }
             let now = clock::now();
             if std::mem::take(&mut is_stale) {
@@ -343,11 +352,11 @@ impl Speaker {
                         self.except(layout, &flow, located.pod, reason);
                     }
                 }
-                Action::Deny(flow) => match name::flow(&flow).map(|flow| self.flows.deny(&flow)) {
-                    Some(Ok(true)) => self.status.denials += 1,
-                    Some(Err(error)) => warn!("exceptions: {}", chain(&error)),
-                    Some(Ok(false)) | None => {}
-                },
+                Action::Deny(flow) => {
+                    if let Some(flow) = name::flow(&flow) {
+                        self.deny(&flow, now);
+                    }
+                }
                 Action::Doubt(flow) => {
                     if let Some(Err(error)) = name::flow(&flow).map(|flow| self.flows.doubt(&flow))
                     {
@@ -394,6 +403,19 @@ impl Speaker {
         }))
     }
 
+    /// Nobody has a flow: not those either to whom an exception leads, unless it was made meanwhile.
+    fn deny(&mut self, flow: &FlowName, now: Instant) {
+        let is_new = self
+            .excepted
+            .get(flow)
+            .is_some_and(|at| now.duration_since(*at) < QUESTION);
+        match self.flows.deny(flow, is_new) {
+            Ok(true) => self.status.denials += 1,
+            Ok(false) => {}
+            Err(error) => warn!("exceptions: {}", chain(&error)),
+        }
+    }
+
     fn except(&mut self, layout: &Layout, flow: &FlowName, pod: SocketAddr, reason: Reason) {
         let table = layout.frontend(&flow.frontend);
         let Some((index, member)) =
@@ -407,6 +429,7 @@ impl Speaker {
         }
         match self.flows.except(flow, index, member.generation()) {
             Ok(()) => {
+                self.excepted.insert(*flow, clock::now());
                 let count = match reason {
                     Reason::Chain => &mut self.status.exceptions_chain,
                     Reason::Push => &mut self.status.exceptions_push,

@@ -7,7 +7,7 @@ use tokio::task::block_in_place;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{debug, warn};
 
-use crate::datapath::sweep::{FlowKey, FlowTable, FlowTables};
+use crate::datapath::sweep::{Backends, FlowKey, FlowTable, FlowTables};
 use crate::net::clock;
 
 /// How often a piece of a table is looked at.
@@ -22,16 +22,16 @@ pub async fn run(mut tables: FlowTables) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         for table in &mut tables.v4 {
-            sweep(table, &mut tick).await;
+            sweep(table, &tables.backends, &mut tick).await;
         }
         for table in &mut tables.v6 {
-            sweep(table, &mut tick).await;
+            sweep(table, &tables.backends, &mut tick).await;
         }
     }
 }
 
-async fn sweep<K: FlowKey>(table: &mut FlowTable<K>, tick: &mut Interval) {
-    let mut pass = table.pass();
+async fn sweep<K: FlowKey>(table: &mut FlowTable<K>, backends: &Backends, tick: &mut Interval) {
+    let mut pass = table.pass(backends);
     loop {
         tick.tick().await;
         match block_in_place(|| pass.step(PIECE, seconds())) {

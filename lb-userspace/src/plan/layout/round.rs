@@ -42,6 +42,8 @@ pub(super) struct Round<'a> {
     pub(super) set_slots: Vec<Step>,
     pub(super) set_frontends: Vec<Step>,
     set_vips: Vec<Step>,
+    /// The very first one: from then on the node answers probes, and packets are led here.
+    set_first_config: Vec<Step>,
     remove_vips: Vec<Step>,
     pub(super) remove_frontends: Vec<Step>,
     pub(super) remove_indices: Vec<Step>,
@@ -80,6 +82,7 @@ impl<'a> Round<'a> {
             set_slots: Vec::new(),
             set_frontends: Vec::new(),
             set_vips: Vec::new(),
+            set_first_config: Vec::new(),
             remove_vips: Vec::new(),
             remove_frontends: Vec::new(),
             remove_indices: Vec::new(),
@@ -123,6 +126,7 @@ impl<'a> Round<'a> {
             self.set_slots,
             self.set_frontends,
             self.set_vips,
+            self.set_first_config,
             self.remove_vips,
             self.remove_frontends,
             self.remove_indices,
@@ -220,7 +224,11 @@ impl<'a> Round<'a> {
             };
         }
         if self.layout.config != Some(config) {
-            self.set_config.push(Step::SetConfig(Box::new(config)));
+            let steps = match self.layout.config {
+                None => &mut self.set_first_config,
+                Some(_) => &mut self.set_config,
+            };
+            steps.push(Step::SetConfig(Box::new(config)));
         }
         self.layout.config = Some(config);
         self.layout.peer_macs = peer_macs;

@@ -341,6 +341,19 @@ fn a_node_that_is_gone_does_not_count_and_one_whose_agent_is_away_leaves_it_open
 }
 
 #[test]
+fn a_verdict_that_a_lost_node_settles_reaches_the_origin_whatever_its_name() {
+    for origin in [1, 4] {
+        let mut world = World::new(4);
+        world.nodes.get_mut(&2).unwrap().is_silent = true;
+        world.unknown(3, Some(origin), flow(1));
+        world.pass(SOON);
+        world.introduce(3, &[1, 2, 3, 4], &[(2, Presence::Gone)]);
+        world.pass(SOON);
+        assert!(world.node(origin).denied.contains(&flow(1)), "{origin}");
+    }
+}
+
+#[test]
 fn an_agent_that_is_killed_while_it_is_asked_resets_nothing() {
     let mut world = World::new(4);
     world
