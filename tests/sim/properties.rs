@@ -183,3 +183,23 @@ fn a_late_copy_of_a_syn_breaks_nothing() {
     let tally = run(setup, &[(0, Change::ScaleUp(6))], 40_000);
     assert_eq!((tally.broken, tally.violations), (0, Default::default()));
 }
+
+#[test]
+fn a_late_copy_of_a_syn_may_inherit_what_a_lost_node_had() {
+    let setup = Setup {
+        family: Family::V4,
+        nodes: 2,
+        pods: 4,
+        connections: 40,
+        udp_clients: 10,
+        depth: 4,
+        churn: false,
+        reuses_ports: false,
+        late_copies: 200,
+        uneven: true,
+        seed: 11843391284469478977,
+    };
+    let tally = run(setup, &[(0, Change::LoseNode(1))], 30_000);
+    assert_eq!(tally.violations, Default::default());
+    assert!(tally.delivered_to_heir > 0);
+}
