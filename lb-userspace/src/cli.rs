@@ -4,6 +4,7 @@
 //! Exit codes: 0 done, 1 refused or a check failed, 2 usage or environment.
 
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -19,6 +20,7 @@ use crate::datapath::attach::{AttachChoice, TcOrder};
 use crate::k8s::object::SYSTEM_NAMESPACE;
 use crate::model::cluster::Forwarding;
 use crate::net::unix_http;
+use crate::tasks::peer::Called;
 use crate::telemetry::{self, Format};
 
 mod crds;
@@ -124,6 +126,10 @@ struct Run {
     /// GENEVE on this node, such as OVN's or Cilium's.
     #[arg(long, value_name = "N", default_value_t = geneve::PORT, value_parser = parse_geneve_port)]
     geneve_port: u16,
+    /// The agent of another node, and where to speak to it, for `torline members`; may be given several
+    /// times. Only needed for nodes that the source does not name.
+    #[arg(long = "member", value_name = "NAME=ADDRESS", value_parser = parse_member)]
+    members: Vec<(String, IpAddr)>,
     /// Elements of the slot array, 8 bytes each; every frontend takes at least 100 per backend.
     #[arg(long, value_name = "N", default_value_t = Settings::DEFAULT_SLOTS,
           value_parser = clap::value_parser!(u32).range(1024..=1 << 28))]
@@ -212,6 +218,10 @@ pub fn main() -> ExitCode {
 fn run(arguments: Run) -> anyhow::Result<()> {
     telemetry::start(arguments.log_format)?;
     let dry_run = arguments.dry_run;
+    let mut members = Called::new();
+    for (name, address) in arguments.members {
+        members.entry(name).or_default().push(address);
+    }
     let settings = Settings {
         source: arguments.source,
         namespace: arguments.namespace,
@@ -223,6 +233,7 @@ fn run(arguments: Run) -> anyhow::Result<()> {
         unserved_ports: arguments.unserved_ports,
         forwarding: arguments.forwarding.0,
         geneve_port: arguments.geneve_port,
+        members,
         slots: arguments.slots,
         pin: Some(arguments.pin).filter(|path| path.as_os_str() != "none"),
         tc_order: arguments.tc_order,
@@ -316,6 +327,17 @@ fn parse_geneve_port(text: &str) -> Result<u16, String> {
     }
 }
 
+fn parse_member(text: &str) -> Result<(String, IpAddr), String> {
+    let (name, address) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or("want NAME=ADDRESS, such as node-b=192.0.2.12")?;
+    match address.parse() {
+        Ok(address) => Ok((name.to_owned(), address)),
+        Err(_) => Err(format!("{address} is no IP address")),
+    }
+}
+
 fn order_parser() -> impl TypedValueParser<Value = TcOrder> {
     PossibleValuesParser::new(["first", "last"]).map(|text| match text.as_str() {
         "first" => TcOrder::First,
@@ -383,6 +405,28 @@ mod tests {
             let arguments =
                 format!("run --source dir:/x --node a --interface eth0 --geneve-port {port}");
             let error = parse(&arguments).unwrap_err();
+            assert!(error.to_string().contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn members_have_a_name_and_an_address_and_may_be_several() {
+        let run = "run --source dir:/x --node a --interface eth0";
+        let cli = parse(&format!(
+            "{run} --member b=192.0.2.12 --member b=2001:db8::12"
+        ));
+        let Command::Run(parsed) = cli.unwrap().command else {
+            panic!("not run");
+        };
+        let addresses = ["192.0.2.12", "2001:db8::12"];
+        let wanted = addresses.map(|addr| ("b".to_owned(), addr.parse().unwrap()));
+        assert_eq!(parsed.members, wanted);
+        for (member, reason) in [
+            ("192.0.2.12", "want NAME=ADDRESS"),
+            ("=192.0.2.12", "want NAME=ADDRESS"),
+            ("b=c", "c is no IP address"),
+        ] {
+            let error = parse(&format!("{run} --member {member}")).unwrap_err();
             assert!(error.to_string().contains(reason), "{error}");
         }
     }

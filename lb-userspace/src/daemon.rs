@@ -36,7 +36,7 @@ use crate::tasks::control::{self, Desired};
 use crate::tasks::datapath::{Datapath, Inputs};
 use crate::tasks::liveness::{self, Members, Prober, States};
 use crate::tasks::neighbor::{self, Neighbor};
-use crate::tasks::peer::{self, Speaker};
+use crate::tasks::peer::{self, Called, Gossip, Roster, Speaker};
 use crate::tasks::report::Report;
 use crate::tasks::sessions::Sessions;
 use crate::tasks::source::{OpenError, Snapshot, Source as WatchedSource};
@@ -116,6 +116,8 @@ pub struct Settings {
     pub forwarding: Option<Forwarding>,
     /// UDP port of the tunnels between nodes.
     pub geneve_port: u16,
+    /// Agents of other nodes, and where to speak to them, besides those that the source names.
+    pub members: Called,
     /// Elements of the slot array.
     pub slots: u32,
     /// Where maps and links are pinned; without, the data plane ends with the agent.
@@ -285,6 +287,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let (programmed_out, programmed) = watch::channel(None);
     let (book_out, book) = watch::channel(BTreeMap::new());
     let (peer_out, peer_status) = watch::channel(PeerStatus::default());
+    let (roster_out, roster) = watch::channel(Roster::new());
     let (council, planned) = peer::channel();
     let (stop_sessions, sessions_stop) = oneshot::channel();
     let bfd = Bfd::start().context("failed to start the thread of BFD")?;
@@ -299,6 +302,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         sessions: book.clone(),
         bfd_discards: bfd.discards.clone(),
         members: members.clone(),
+        roster,
         peer: peer_status,
         counters: loaded.counters,
         map_bytes: loaded.map_bytes,
@@ -322,7 +326,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         egress,
         council,
     };
-    let speaker = Speaker::new(settings.node.clone(), loaded.known, loaded.walk);
+    let gossip = Gossip::new(settings.node.clone(), settings.members.clone(), roster_out);
+    let speaker = Speaker::new(settings.node.clone(), loaded.known, loaded.walk, gossip);
     let speaker_inputs = peer::Inputs {
         desired: desired.clone(),
         programmed: programmed.clone(),

@@ -9,6 +9,7 @@
 pub mod bfd;
 pub mod bgp;
 pub mod liveness;
+pub mod members;
 pub mod peer;
 pub mod router_advertisement;
 pub mod timers;

@@ -13,6 +13,7 @@ mod flood;
 mod laboratory;
 mod liveness;
 mod locate;
+mod members;
 mod neighbor;
 mod readme;
 mod route;

@@ -24,11 +24,15 @@ fn render(status: &MembersStatus) -> String {
         "HEARD",
         "HEARTBEAT",
         "VERSION",
+        "GOSSIP",
+        "GONE FOR",
         "ADDRESSES",
     ]);
     for member in &status.members {
         let (state, heard) = if member.name == status.node {
             (format!("{} (here)", member.state), None)
+        } else if !member.in_source {
+            ("not in the source".to_owned(), None)
         } else {
             (member.state.clone(), member.heard_ms)
         };
@@ -38,6 +42,8 @@ fn render(status: &MembersStatus) -> String {
             or_dash(&ago(heard)),
             or_dash(&ago(member.heartbeat_age_ms)),
             or_dash(member.version.as_deref().unwrap_or_default()),
+            or_dash(&member.gossip),
+            or_dash(&member.taken_for_gone_by.join(", ")),
             join(&member.addresses),
         ]);
     }
@@ -74,6 +80,7 @@ mod tests {
             state: state.into(),
             heard_ms,
             heartbeat_age_ms: heard_ms,
+            in_source: true,
             ..MemberStatus::default()
         };
         let status = MembersStatus {
@@ -81,7 +88,16 @@ mod tests {
             cut_off: true,
             members: vec![
                 member("node-a", "live", None),
-                member("node-b", "gone", Some(12_345)),
+                MemberStatus {
+                    version: Some("0.1.0".into()),
+                    gossip: "down".into(),
+                    taken_for_gone_by: vec!["node-a".into()],
+                    ..member("node-b", "gone", Some(12_345))
+                },
+                MemberStatus {
+                    in_source: false,
+                    ..member("node-c", "unheard", None)
+                },
             ],
             ..MembersStatus::default()
         };
@@ -92,9 +108,21 @@ mod tests {
             .collect();
         assert_eq!(
             words[1],
-            ["node-a", "live", "(here)", "-", "-", "-", "192.0.2.11"]
+            [
+                "node-a",
+                "live",
+                "(here)",
+                "-",
+                "-",
+                "-",
+                "-",
+                "-",
+                "192.0.2.11"
+            ]
         );
         assert_eq!(words[2][..5], ["node-b", "gone", "12.3", "s", "ago"]);
+        assert_eq!(words[2][8..12], ["0.1.0", "down", "node-a", "192.0.2.11"]);
+        assert_eq!(words[3][..5], ["node-c", "not", "in", "the", "source"]);
         assert!(text.contains("cut off and changes nothing"), "{text}");
     }
 }

@@ -262,7 +262,7 @@ pub struct MembersStatus {
     pub router_heard_ms: Option<u64>,
     /// The longest by which a probe went out late, in milliseconds.
     pub lateness_ms: u64,
-    /// All nodes by name, that one too.
+    /// All nodes by name, that one too, and those that only other agents or the command line name.
     pub members: Vec<MemberStatus>,
 }
 
@@ -281,6 +281,19 @@ pub struct MemberStatus {
     pub heard_ms: Option<u64>,
     /// The address from which it was heard.
     pub heard_from: Option<IpAddr>,
-    /// Version of its agent, where it is known: of one's own.
+    /// Version of its agent, where it is known.
     pub version: Option<String>,
+    /// Whether the source names the node.
+    #[serde(default = "yes")]
+    pub in_source: bool,
+    /// How gossip between agents sees its agent: `alive`, `suspect`, `down` or `unknown`. Nothing follows from it.
+    #[serde(default)]
+    pub gossip: String,
+    /// Nodes whose agents take it for gone, as they say.
+    #[serde(default)]
+    pub taken_for_gone_by: Vec<String>,
+}
+
+const fn yes() -> bool {
+    true
 }

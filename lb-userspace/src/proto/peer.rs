@@ -7,6 +7,7 @@
 //! - **ask**: the last hop of a list asks all living agents for a flow that nobody on the list knows. If one has
 //!   it, the origin of the list is told; if none has it, it is told that too, and resets the connection.
 //! - **history**: an agent that joins fetches what slots remember.
+//! - **gossip**: what [`super::members`] says about who there is.
 //!
 //! `wire` and `message` are the octets, `seal` the envelope, `link` what is between two nodes, `locate` the
 //! questions with their `budget`, `history` the collection of histories.
@@ -40,7 +41,7 @@ pub use self::link::LINGER;
 use self::link::{Admission, Link};
 use self::locate::{Asked, Locator, Outcome, SELF, Verdict};
 pub use self::locate::{DENIAL, Presence};
-pub use self::message::{MAX_DATAGRAM, Message};
+pub use self::message::{MAX_DATAGRAM, MAX_GOSSIP, Message};
 use self::seal::{Envelope, Kind, Path};
 pub use self::wire::Malformed;
 
@@ -90,6 +91,8 @@ pub enum Action {
     Recall(String, Range),
     /// A peer said what slots remember.
     Remembered(String, Chunk),
+    /// A peer said something about the member list.
+    Gossip(String, Vec<u8>),
 }
 
 /// Who wants to know whether this node has a flow.
@@ -301,6 +304,10 @@ impl Peer {
                 let remembered = Action::Remembered(name.to_owned(), chunk);
                 self.actions.push_back(remembered);
             }
+            Message::Gossip(octets) => {
+                let gossip = Action::Gossip(name.to_owned(), octets);
+                self.actions.push_back(gossip);
+            }
         }
     }
 
@@ -469,6 +476,16 @@ impl Peer {
     pub fn remember(&mut self, node: &str, chunks: Vec<Chunk>, now: Instant) {
         for chunk in chunks {
             self.send(node, Message::Remember(chunk), now);
+        }
+    }
+
+    /// Tells a node something about the member list; lost before the node gave this one a ticket, and if it is
+    /// longer than [`MAX_GOSSIP`].
+    pub fn gossip(&mut self, node: &str, octets: Vec<u8>, now: Instant) {
+        if let Some((_, link)) = self.members.get_mut(node)
+            && octets.len() <= MAX_GOSSIP
+        {
+            link.send_or_lose(Message::Gossip(octets), now);
         }
     }
 

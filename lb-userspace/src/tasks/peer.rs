@@ -1,5 +1,5 @@
 //! Speaks with the agents of all other nodes about flows: where they are, and
-//! what slots remember.
+//! what slots remember. `gossip` keeps the list of those agents.
 //!
 //! `proto::peer` says what is said; this joins it to the programs' events, the maps and the sockets. What the
 //! programs tell, and what peers say, becomes exceptions. Before the maps change, [`Council`] has the flows
@@ -7,6 +7,7 @@
 //! new here while others serve them.
 
 mod council;
+mod gossip;
 mod name;
 mod stray;
 
@@ -26,6 +27,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, info, warn};
 
 pub use self::council::{Change, Council, channel};
+pub use self::gossip::{Called, Gossip, Roster};
 use self::stray::Stray;
 use super::control::Desired;
 use super::datapath::Programmed;
@@ -71,6 +73,7 @@ pub struct Speaker {
     flows: Flows,
     walk: Arc<FlowWalk>,
     peer: Peer,
+    gossip: Gossip,
     known: BTreeMap<String, Member>,
     /// IPv4, IPv6.
     sockets: [Option<PeerSocket>; 2],
@@ -97,7 +100,7 @@ struct Waiting {
 
 impl Speaker {
     /// Of this node.
-    pub fn new(node: String, flows: Flows, walk: FlowWalk) -> Self {
+    pub fn new(node: String, flows: Flows, walk: FlowWalk, gossip: Gossip) -> Self {
         let random = RandomState::new();
         let seed = [random.hash_one(0_u8), random.hash_one(1_u8)];
         Self {
@@ -105,6 +108,7 @@ impl Speaker {
             flows,
             walk: Arc::new(walk),
             peer: Peer::new(key_from_secret(&PUBLIC_PEER_KEY), seed),
+            gossip,
             known: BTreeMap::new(),
             sockets: [None, None],
             forgotten: Forgotten::default(),
@@ -181,6 +185,7 @@ impl Speaker {
                 self.peer.handle_timeout(now);
             }
             self.act(&inputs, now);
+            self.gossip.proceed(&mut self.peer, now);
             self.send();
             self.publish(&output, now);
         }
@@ -193,7 +198,11 @@ impl Speaker {
                 fetch.flat_map(|(fetch, until)| fetch.poll_timeout().into_iter().chain([*until]));
             fetch.chain((waiting.push > clock::now()).then_some(waiting.push))
         });
-        waiting.chain(self.peer.poll_timeout()).min()
+        let gossip = self.gossip.poll_timeout();
+        waiting
+            .chain(self.peer.poll_timeout())
+            .chain([gossip])
+            .min()
     }
 
     /// Takes over who the others are, whether they live, and this node's addresses.
@@ -229,7 +238,8 @@ impl Speaker {
                 },
             )
         });
-        let known: BTreeMap<String, Member> = known.collect();
+        let mut known: BTreeMap<String, Member> = known.collect();
+        self.gossip.follow(&mut known, &members, now);
         if known != self.known {
             if let Some((fetch, _)) = self
                 .waiting
@@ -253,6 +263,8 @@ impl Speaker {
         let wanted = [Family::V4, Family::V6]
             .map(|family| liveness::source(&intent.addresses, &segment, family));
         self.open_sockets(wanted);
+        let addresses: Vec<IpAddr> = wanted.into_iter().flatten().collect();
+        self.gossip.set_addresses(&addresses, now);
     }
 
     fn open_sockets(&mut self, wanted: [Option<IpAddr>; 2]) {
@@ -367,6 +379,7 @@ impl Speaker {
                     let chunks = name::remembered(layout.as_deref(), &range);
                     self.peer.remember(&node, chunks, now);
                 }
+                Action::Gossip(node, octets) => self.gossip.handle(&node, &octets, now),
                 Action::Remembered(node, chunk) => {
                     let fetch = self
                         .waiting

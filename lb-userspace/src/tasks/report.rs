@@ -1,5 +1,6 @@
 //! What the agent says about itself, put together from what the tasks publish.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use super::bfd;
 use super::control::Desired;
 use super::datapath::Programmed;
 use super::liveness::{self, Members};
+use super::peer::Roster;
 use super::sessions::{self, SessionBook};
 use super::source::Snapshot;
 use crate::datapath::counters::Counters;
@@ -24,6 +26,7 @@ use crate::model::status::{
 use crate::net::clock;
 use crate::plan::layout::{Layout, Table};
 use crate::proto::liveness::State;
+use crate::proto::members::Seen;
 
 mod peers;
 
@@ -47,6 +50,8 @@ pub struct Report {
     pub bfd_discards: watch::Receiver<bfd::Discards>,
     /// The other nodes.
     pub members: watch::Receiver<Members>,
+    /// The other agents, as gossip has them.
+    pub roster: watch::Receiver<Roster>,
     /// What agents told each other about flows.
     pub peer: watch::Receiver<PeerStatus>,
     /// The counters.
@@ -104,8 +109,10 @@ impl Report {
         let known = self.members.borrow().clone();
         let now = clock::now();
         let since = |at: Instant| milliseconds(now.saturating_duration_since(at));
-        let member = |name: &String, addresses: &[IpAddr]| {
+        let roster = self.roster.borrow().clone();
+        let member = |name: &String, addresses: &[IpAddr], in_source: bool| {
             let is_self = *name == self.node;
+            let listed = roster.get(name).cloned().unwrap_or_default();
             let (state, heard) = known
                 .nodes
                 .get(name)
@@ -118,19 +125,26 @@ impl Report {
                 heartbeat_age_ms: heard.map(|heard| milliseconds(heard.heartbeat_age)),
                 heard_ms: heard.map(|heard| since(heard.at)),
                 heard_from: heard.map(|heard| heard.from),
-                version: is_self.then(|| env!("CARGO_PKG_VERSION").to_owned()),
+                version: Some(listed.version).filter(|version| !version.is_empty()),
+                in_source,
+                gossip: seen(listed.seen).to_owned(),
+                taken_for_gone_by: listed.taken_for_gone_by.into_iter().collect(),
             }
         };
+        let named = cluster.nodes.iter();
+        let named = named.map(|(name, node)| (name.clone(), member(name, &node.addresses, true)));
+        let strangers = roster
+            .iter()
+            .filter(|(name, _)| !cluster.nodes.contains_key(*name));
+        let strangers =
+            strangers.map(|(name, listed)| (name.clone(), member(name, &listed.addresses, false)));
+        let members: BTreeMap<String, MemberStatus> = named.chain(strangers).collect();
         MembersStatus {
             node: self.node.clone(),
             cut_off: known.is_cut_off,
             router_heard_ms: known.router.map(since),
             lateness_ms: milliseconds(known.lateness),
-            members: cluster
-                .nodes
-                .iter()
-                .map(|(name, node)| member(name, &node.addresses))
-                .collect(),
+            members: members.into_values().collect(),
         }
     }
 
@@ -173,7 +187,7 @@ impl Report {
             .collect()
     }
 
-    fn bfd_discards(&self) -> std::collections::BTreeMap<String, u64> {
+    fn bfd_discards(&self) -> BTreeMap<String, u64> {
         let counts = self.bfd_discards.borrow();
         let counts = counts.iter().map(|(reason, count)| (*reason, *count));
         counts
@@ -181,12 +195,22 @@ impl Report {
             .collect()
     }
 
-    fn drops(&self) -> std::collections::BTreeMap<String, u64> {
+    fn drops(&self) -> BTreeMap<String, u64> {
         let counts = self.counters.drops().unwrap_or_default();
         counts
             .into_iter()
             .map(|(number, count)| (reason(number), count))
             .collect()
+    }
+}
+
+/// The word for what gossip says.
+const fn seen(seen: Seen) -> &'static str {
+    match seen {
+        Seen::Alive => "alive",
+        Seen::Suspect => "suspect",
+        Seen::Down => "down",
+        Seen::Unknown => "unknown",
     }
 }
 

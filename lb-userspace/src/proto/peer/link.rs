@@ -147,6 +147,15 @@ impl Link {
         self.flush = Some(self.flush.map_or(due, |flush| flush.min(due)));
     }
 
+    /// Sends a message if the peer gave a ticket; otherwise it is lost, and a ticket asked for once.
+    pub(super) fn send_or_lose(&mut self, message: Message, now: Instant) {
+        if self.ticket != 0 {
+            self.send(message, now);
+        } else if self.flush.is_none() {
+            self.flush = Some(now);
+        }
+    }
+
     /// Sends a message until it is acknowledged by that number.
     pub(super) fn send_surely(&mut self, number: u32, message: Message, now: Instant) {
         self.backlog.push_back((number, message));
@@ -228,7 +237,7 @@ impl Link {
         self.sequence += 1;
         let mut out = Vec::new();
         if self.ticket == 0 {
-            self.flush = Some(now + WELCOME);
+            self.flush = (!self.outbox.is_empty()).then_some(now + WELCOME);
             return Some((out, 0, self.sequence));
         }
         while let Some(message) = self.outbox.front()

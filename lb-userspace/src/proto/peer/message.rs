@@ -15,6 +15,9 @@ use super::wire::{Malformed, Reader};
 /// Longest UDP payload: what every path of IPv6 carries (RFC 8200 §5).
 pub const MAX_DATAGRAM: usize = 1_200;
 
+/// Longest [`Message::Gossip`]: it shares its datagram with little else.
+pub const MAX_GOSSIP: usize = 1_100;
+
 /// Octets of kind and length.
 const HEADER: usize = 4;
 
@@ -54,6 +57,8 @@ pub enum Message {
     Recall(Range),
     /// To a [`Message::Recall`].
     Remember(Chunk),
+    /// About the member list: as [`crate::proto::members`] writes it.
+    Gossip(Vec<u8>),
 }
 
 mod kind {
@@ -64,6 +69,7 @@ mod kind {
     pub(super) const NOBODY: u8 = 5;
     pub(super) const RECALL: u8 = 6;
     pub(super) const REMEMBER: u8 = 7;
+    pub(super) const GOSSIP: u8 = 8;
 }
 
 mod answer {
@@ -82,6 +88,7 @@ impl Message {
             Self::Nobody(_) => kind::NOBODY,
             Self::Recall(_) => kind::RECALL,
             Self::Remember(_) => kind::REMEMBER,
+            Self::Gossip(_) => kind::GOSSIP,
         }
     }
 
@@ -127,6 +134,7 @@ impl Message {
             Self::Nobody(flow) => flow.write(out),
             Self::Recall(range) => range.write(out),
             Self::Remember(chunk) => chunk.write(out),
+            Self::Gossip(octets) => out.extend(octets),
         }
         let length = (out.len() - begin) as u16;
         if let Some(field) = out.get_mut(begin - 2..begin) {
@@ -147,6 +155,7 @@ impl Message {
                 Self::Nobody(flow) => flow.length(),
                 Self::Recall(range) => range.length(),
                 Self::Remember(chunk) => chunk.length(),
+                Self::Gossip(octets) => octets.len(),
             }
     }
 
@@ -207,6 +216,7 @@ impl Message {
             kind::NOBODY => Self::Nobody(FlowName::read(&mut body)?),
             kind::RECALL => Self::Recall(Range::read(&mut body)?),
             kind::REMEMBER => Self::Remember(Chunk::read(&mut body)?),
+            kind::GOSSIP => Self::Gossip(body.rest().to_vec()),
             _ => return Ok(None),
         };
         body.finish()?;

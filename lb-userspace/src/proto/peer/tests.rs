@@ -38,6 +38,7 @@ struct Node {
     excepted: BTreeMap<FlowName, (SocketAddr, Reason)>,
     denied: BTreeSet<FlowName>,
     remembered: Vec<Chunk>,
+    gossip: Vec<(String, Vec<u8>)>,
     is_silent: bool,
 }
 
@@ -85,6 +86,7 @@ impl World {
             excepted: BTreeMap::new(),
             denied: BTreeSet::new(),
             remembered: Vec::new(),
+            gossip: Vec::new(),
             is_silent: false,
         };
         self.nodes.insert(node, node_state);
@@ -197,6 +199,7 @@ impl Node {
                 self.peer.remember(&node, vec![range.unknown()], now);
             }
             Action::Remembered(_, chunk) => self.remembered.push(chunk),
+            Action::Gossip(from, octets) => self.gossip.push((from, octets)),
         }
     }
 }
@@ -555,6 +558,45 @@ fn forged_datagrams_and_strangers_are_refused() {
     assert_eq!(world.node(1).peer.counts().refused, 2);
     world.pass(SOON);
     assert!(world.sent.is_empty(), "not even answered");
+}
+
+#[test]
+fn gossip_comes_from_those_who_have_the_key_once_and_a_dead_peer_is_asked_for_one_ticket_at_a_time()
+{
+    let mut world = World::new(2);
+    let say = |world: &mut World, text: &[u8]| {
+        let now = world.now;
+        world.peer(1).gossip("2", text.to_vec(), now);
+        world.pass(SOON);
+    };
+    say(&mut world, b"lost");
+    say(&mut world, b"hello");
+    let heard = [("1".to_owned(), b"hello".to_vec())];
+    assert_eq!(world.node(2).gossip, heard);
+    let datagram = world.sent.last().unwrap().clone();
+    for forged in 0..datagram.payload.len() {
+        let mut forgery = datagram.clone();
+        forgery.payload[forged] ^= 1;
+        world.deliver(&forgery);
+    }
+    world.deliver(&datagram);
+    assert_eq!(world.node(2).gossip, heard);
+
+    let mut world = World::new(2);
+    world.nodes.get_mut(&2).unwrap().is_silent = true;
+    for _ in 0..3 {
+        say(&mut world, b"anybody?");
+    }
+    assert_eq!(world.sent.len(), 3);
+    say(&mut world, &[0; MAX_GOSSIP]);
+    world.nodes.get_mut(&2).unwrap().is_silent = false;
+    say(&mut world, b"asks");
+    say(&mut world, &[1; MAX_GOSSIP + 1]);
+    say(&mut world, &[2; MAX_GOSSIP]);
+    assert_eq!(
+        world.node(2).gossip,
+        [("1".to_owned(), vec![2; MAX_GOSSIP])]
+    );
 }
 
 proptest! {

@@ -96,6 +96,7 @@ fn message() -> impl Strategy<Value = Message> {
             })
         }),
         chunk().prop_map(Message::Remember),
+        vec(any::<u8>(), 0..50).prop_map(Message::Gossip),
     ]
 }
 
