@@ -162,6 +162,9 @@ pub mod frontend_flags {
     pub const TUNNEL: u32 = 1 << 1;
     /// Packets get to nodes on this segment only. Tunnels lead to former owners all the same.
     pub const SEGMENT: u32 = 1 << 2;
+    /// [`super::config_flags::ADOPT`] for this frontend alone. Meaningful with
+    /// [`super::config_flags::LEGACY`].
+    pub const ADOPT: u32 = 1 << 3;
 }
 
 /// Four backend numbers, newest owner first: bits 0–15 hold `c0`, bits 48–63 `c3`; 0 means none.

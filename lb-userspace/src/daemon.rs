@@ -34,13 +34,14 @@ use crate::tasks::bfd::Bfd;
 use crate::tasks::bgp::Stop;
 use crate::tasks::control::{self, Desired};
 use crate::tasks::datapath::{Datapath, Inputs};
+use crate::tasks::legacy::Legacy;
 use crate::tasks::liveness::{self, Members, Prober, States};
 use crate::tasks::neighbor::{self, Neighbor};
 use crate::tasks::peer::{self, Called, Gossip, Roster, Speaker};
 use crate::tasks::report::Report;
 use crate::tasks::sessions::Sessions;
 use crate::tasks::source::{OpenError, Snapshot, Source as WatchedSource};
-use crate::tasks::{admin, allocator, health, heartbeat, kernel_vips, legacy, sweep};
+use crate::tasks::{admin, allocator, health, heartbeat, kernel_vips, sweep};
 use crate::telemetry::chain;
 
 /// Where objects come from.
@@ -308,9 +309,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         map_bytes: loaded.map_bytes,
     };
     let layout = settings.layout();
-    if layout.kernel_knows_vips {
-        loaded.legacy.adopt();
-    }
+    let legacy = Legacy::new(loaded.legacy);
     let heart = loaded.tables.heart();
     let datapath = Datapath::new(
         loaded.tables,
@@ -325,6 +324,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         segment: segment.clone(),
         egress,
         council,
+        legacy: legacy.clone(),
     };
     let gossip = Gossip::new(settings.node.clone(), settings.members.clone(), roster_out);
     let speaker = Speaker::new(settings.node.clone(), loaded.known, loaded.walk, gossip);
@@ -385,7 +385,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     }
     tasks.spawn(heartbeat::run(heart));
     tasks.spawn(sweep::run(loaded.flows));
-    tasks.spawn(legacy::run(loaded.legacy, programmed.clone()));
+    tasks.spawn(legacy.run(programmed.clone()));
     tasks.spawn(admin::run(listener, Arc::new(report)));
     if let Some(health) = health {
         tasks.spawn(health::run(health, programmed.clone()));

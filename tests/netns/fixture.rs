@@ -166,10 +166,10 @@ fn assert_spread<'a>(greetings: impl IntoIterator<Item = &'a Greeting>) {
 /// A limit for what happens at once or never.
 pub(crate) const SOON: Duration = Duration::from_secs(1);
 
-const fn bgp4(host: u8) -> IpAddr {
+pub(crate) const fn bgp4(host: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(203, 0, 113, host))
 }
 
-const fn bgp6(host: u16) -> IpAddr {
+pub(crate) const fn bgp6(host: u16) -> IpAddr {
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, host))
 }

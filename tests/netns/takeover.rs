@@ -2,10 +2,10 @@
 //! later is ours.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
+use std::{slice, thread};
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
@@ -13,7 +13,7 @@ use harness::agent::{Agent, Status, binary};
 use harness::cluster::{Cluster, SETTLE};
 use harness::machine;
 use harness::netns::{self, Netns};
-use harness::source::{Port, Service};
+use harness::source::{Condition, Port, Service};
 use harness::topology::{CLIENT, Node, Shape, Topology};
 use harness::traffic::client::{Client, Connection, Outcome};
 use harness::traffic::echo::EchoServer;
@@ -23,7 +23,7 @@ use lb_common::maps::{Config, FlowKey4, FlowKey6, Legacy, config_flags};
 use lb_common::outcome::Outcome as Counted;
 use zerocopy::FromBytes;
 
-use crate::fixture::{DUAL, TARGETS};
+use crate::fixture::{DUAL, TARGETS, bgp4, bgp6};
 
 /// Connections of each family, and sockets with datagrams.
 const CONNECTIONS: usize = 1_000;
@@ -35,7 +35,10 @@ const END: Duration = Duration::from_secs(90);
 const TCP: u16 = 80;
 const UDP: u16 = 53;
 
-fn service() -> Service {
+/// Addresses of a Service that comes when another one is served.
+const LATER: [IpAddr; 2] = [bgp4(15), bgp6(0x15)];
+
+fn service(name: &'static str, addresses: [IpAddr; 2]) -> Service {
     let port = |name, protocol, port| Port {
         name,
         protocol,
@@ -43,26 +46,29 @@ fn service() -> Service {
         target: TARGETS[0],
     };
     Service {
-        name: "dual",
-        addresses: DUAL.to_vec(),
+        name,
+        addresses: addresses.to_vec(),
         ports: vec![port("http", "TCP", TCP), port("dns", "UDP", UDP)],
         forwarding: None,
     }
 }
 
-/// Two nodes that serve both VIPs by NAT, as kube-proxy has it; the router sends all IPv4 to the first and
-/// all IPv6 to the second.
-fn served_by_the_kernel() -> Result<Cluster> {
-    let shape = Shape { nodes: 2, pods: 2 };
-    let cluster = Cluster::prepare(&netns::next_lab(), shape, vec![service()])?;
+/// Nodes that serve the VIPs by NAT, as kube-proxy has it; the router sends all IPv4 to the first and all IPv6
+/// to the last. The agents will find those Services.
+fn served_by_the_kernel(nodes: u8, services: Vec<Service>) -> Result<Cluster> {
+    let shape = Shape { nodes, pods: 2 };
+    let cluster = Cluster::prepare(&netns::next_lab(), shape, services)?;
     for node in &cluster.topology.nodes {
         translate(&cluster.topology, node)?;
     }
-    for (index, vip) in DUAL.into_iter().enumerate() {
-        let via = cluster.topology.nodes[index].addresses[index];
-        // Before what the router learns by BGP, which would lead to both.
-        let route = format!("route add {vip} via {via} metric 1");
-        cluster.topology.tor.ip(&route)?;
+    for [four, six] in [DUAL, LATER] {
+        let (first, last) = (0, usize::from(nodes) - 1);
+        for (index, vip, node) in [(0, four, first), (1, six, last)] {
+            let via = cluster.topology.nodes[node].addresses[index];
+            // Before what the router learns by BGP, which would lead to both.
+            let route = format!("route add {vip} via {via} metric 1");
+            cluster.topology.tor.ip(&route)?;
+        }
     }
     Ok(cluster)
 }
@@ -97,15 +103,15 @@ fn translate(topology: &Topology, node: &Node) -> Result<()> {
             choices.push(format!("{number} : goto pod{number}"));
         }
         let (count, choices) = (choices.len(), choices.join(", "));
-        let vip = DUAL[index];
+        let vips = format!("{{ {}, {} }}", DUAL[index], LATER[index]);
         let rules = format!(
             "table {family} kube-proxy {{
                {chains}
                chain choose {{ numgen inc mod {count} vmap {{ {choices} }}; }}
                chain prerouting {{
                  type nat hook prerouting priority dstnat;
-                 {family} daddr {vip} tcp dport {TCP} goto choose
-                 {family} daddr {vip} udp dport {UDP} goto choose
+                 {family} daddr {vips} tcp dport {TCP} goto choose
+                 {family} daddr {vips} udp dport {UDP} goto choose
                }}
                chain postrouting {{
                  type nat hook postrouting priority srcnat;
@@ -195,7 +201,7 @@ fn connections_that_the_kernel_serves_outlive_the_start_of_the_agent() {
     if !machine::can_test() {
         return;
     }
-    let cluster = served_by_the_kernel().unwrap();
+    let cluster = served_by_the_kernel(2, vec![service("dual", DUAL)]).unwrap();
     let topology = &cluster.topology;
     let client = Client::new(&topology.client).unwrap();
     let servers = topology
@@ -297,12 +303,85 @@ fn connections_that_the_kernel_serves_outlive_the_start_of_the_agent() {
 }
 
 #[test]
+fn connections_that_the_kernel_serves_outlive_frontends_that_come_after_the_agent() {
+    if !machine::can_test() {
+        return;
+    }
+    let cluster = served_by_the_kernel(1, Vec::new()).unwrap();
+    let topology = &cluster.topology;
+    let node = &topology.nodes[0];
+    let client = Client::new(&topology.client).unwrap();
+    let servers = topology
+        .pods()
+        .map(|pod| EchoServer::start(&pod.netns, &pod.name, &TARGETS));
+    let _servers: Vec<_> = servers.collect::<Result<_>>().unwrap();
+    let (source, dir) = (cluster.directory.path(), topology.dir());
+    let arguments = ["--kernel-vips", "yes"];
+    let mut agent = Agent::start_with(&binary().unwrap(), node, source, dir, &arguments).unwrap();
+    agent
+        .wait_for("an agent with nothing to serve", SETTLE, |status| {
+            status.in_sync && status.frontends.is_empty()
+        })
+        .unwrap();
+    let mut connections = Vec::new();
+    for vip in [DUAL, LATER].concat() {
+        let target = SocketAddr::new(vip, TCP);
+        connections.extend(client.open(target, CONNECTIONS / 2).all().unwrap());
+    }
+
+    // The first frontends ever, and some beside those that are served.
+    let pods: Vec<_> = topology.pods().map(|pod| (pod, Condition::Ready)).collect();
+    for (count, service) in [(4, service("dual", DUAL)), (8, service("later", LATER))] {
+        let stop = AtomicBool::new(false);
+        let target = SocketAddr::new(service.addresses[0], TCP);
+        let meanwhile = thread::scope(|scope| {
+            let opener = scope.spawn(|| open_until(&topology.client, target, &stop));
+            let endpoints = service.endpoints_yaml(&pods);
+            let file = format!("{}-endpoints", service.name);
+            cluster.directory.write(&file, &endpoints).unwrap();
+            let yaml = service.yaml();
+            cluster.directory.write(service.name, &yaml).unwrap();
+            let served = agent.wait_for("the frontends", SETTLE, |status| {
+                status.in_sync && status.frontends.len() == count
+            });
+            stop.store(true, Ordering::Relaxed);
+            served.unwrap();
+            opener.join().unwrap()
+        });
+        let left = Left::on(node).unwrap();
+        assert_eq!(left.progress, config_flags::LEGACY, "{left:?}");
+        assert!(left.flows[0] >= count / 4 * CONNECTIONS / 2, "{left:?}");
+        connections = client.verify(connections).all().unwrap();
+        client
+            .verify(meanwhile.unwrap().all().unwrap())
+            .all()
+            .unwrap();
+    }
+
+    // What is opened is ours, though the other connections are still the kernel's.
+    let before = packets(slice::from_ref(&agent));
+    for vip in [DUAL, LATER].concat() {
+        let fresh = client.open(SocketAddr::new(vip, TCP), 50).all().unwrap();
+        client.verify(fresh).all().unwrap();
+    }
+    assert!(packets(slice::from_ref(&agent)) >= before + 4 * 50 * 3);
+
+    drop(client.verify(connections).all().unwrap());
+    wait::until("nothing to be left to the kernel", END, || {
+        let left = Left::on(node)?;
+        ensure!(left.flows == [0, 0] && left.progress == 0, "{left:?}");
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn a_kube_proxy_that_comes_later_is_found_and_nothing_is_taken_over() {
     if !machine::can_test() {
         return;
     }
     let shape = Shape { nodes: 1, pods: 1 };
-    let cluster = Cluster::prepare(&netns::next_lab(), shape, vec![service()]).unwrap();
+    let cluster = Cluster::prepare(&netns::next_lab(), shape, vec![service("dual", DUAL)]).unwrap();
     let node = &cluster.topology.nodes[0];
     let (source, dir) = (cluster.directory.path(), cluster.topology.dir());
     let arguments = ["--kernel-vips", "auto"];

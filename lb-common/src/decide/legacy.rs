@@ -8,7 +8,7 @@ use crate::addr::Be16;
 use crate::decide::{FamilyTables, Packet, Tables};
 use crate::family::{Endpoints, Family};
 use crate::frame::Frame;
-use crate::maps::{Legacy, config_flags, flow_direction, flow_state};
+use crate::maps::{Legacy, config_flags, flow_direction, flow_state, frontend_flags};
 use crate::outcome::Outcome;
 use crate::wire::tcp::{TcpHeader, flags};
 use crate::wire::{protocol, udp};
@@ -41,7 +41,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
             destination_port,
         };
         let key = A::flow_key(&ends, header.protocol, flow_direction::FORWARD);
-        let adopts = self.config.flags & config_flags::ADOPT != 0;
+        let adopts = self.adopts(destination_port);
         let closing = u32::from(flow_state::CLIENT_FIN);
         let stays = FamilyTables::<A>::with_legacy(self.tables, &key, |legacy| {
             let begins = segment.is_opening() && legacy.state & closing != 0;
@@ -58,7 +58,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
                 FamilyTables::<A>::remove_legacy(self.tables, &key);
                 return false;
             }
-            None if adopts && self.has_frontend(destination_port) => {
+            None if adopts => {
                 let legacy = Legacy {
                     since: self.tables.now_seconds(),
                     state: 0,
@@ -71,9 +71,13 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
         true
     }
 
+    /// Whether there is a frontend of which the agent still reads what connections the kernel has.
     #[inline(always)]
-    fn has_frontend(&self, port: Be16) -> bool {
+    fn adopts(&self, port: Be16) -> bool {
         let key = A::frontend_key(self.header.destination, port, self.header.protocol);
-        FamilyTables::<A>::frontend(self.tables, &key).is_some()
+        FamilyTables::<A>::frontend(self.tables, &key).is_some_and(|frontend| {
+            self.config.flags & config_flags::ADOPT != 0
+                || frontend.flags & frontend_flags::ADOPT != 0
+        })
     }
 }

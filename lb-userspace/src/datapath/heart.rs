@@ -77,13 +77,11 @@ impl Heart {
         self.lock().more & config_flags::PROGRESS
     }
 
-    /// Sets bits of [`config_flags::PROGRESS`] in the first configuration that will ever be written; does
-    /// nothing if one was.
-    pub(super) fn begin(&self, progress: u32) {
-        let mut element = self.lock();
-        if element.value.is_none() {
-            element.more |= progress;
-        }
+    /// Whether the programs know, or will with the first configuration, that this kernel serves the VIPs too.
+    pub(super) fn kernel_knows_vips(&self) -> bool {
+        let element = self.lock();
+        let written = element.value.map_or(0, |config| config.flags);
+        (written | element.more) & config_flags::KERNEL_KNOWS_VIPS != 0
     }
 
     /// Sets exactly these bits of [`config_flags::PROGRESS`].

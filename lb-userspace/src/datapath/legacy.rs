@@ -1,8 +1,9 @@
 //! Flows that the kernel had before the programs came.
 //!
-//! At the first start the programs leave every packet to the kernel and note its flow, until
+//! From the first frontend on the programs leave every packet to the kernel and note its flow, until
 //! [`LegacyTables::settle`] says that all connections of the kernel have been noted. From then on only
-//! noted flows are left to it, until [`LegacyTables::sweep`] finds none any more.
+//! noted flows are left to it, until [`LegacyTables::sweep`] finds none any more. The same goes for a frontend
+//! that comes later, and bears a flag of its own meanwhile.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -16,7 +17,7 @@ use lb_common::addr::{Be16, Be32, words6};
 use lb_common::maps::{FlowKey4, FlowKey6, Legacy, config_flags, flow_direction};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::handle::{HandleError, absent_is_removed, take};
+use super::handle::{HandleError, TableError, absent_is_removed, take};
 use super::heart::Heart;
 use super::pod::Pod;
 
@@ -50,6 +51,12 @@ impl Flows {
             Some(Key::V6(key)) => self.v6.contains(&key),
             None => false,
         }
+    }
+
+    /// Adds those of `other`.
+    pub fn extend(&mut self, other: &Self) {
+        self.v4.extend(&other.v4);
+        self.v6.extend(&other.v6);
     }
 
     /// How many there are.
@@ -121,15 +128,32 @@ impl LegacyTables {
         })
     }
 
-    /// Lets the programs leave everything to the kernel from their first frontend on, until
-    /// [`Self::settle`]. Does nothing where the programs have served already.
-    pub fn adopt(&self) {
-        self.heart.begin(config_flags::LEGACY | config_flags::ADOPT);
+    /// Lets the programs leave everything to the kernel until [`Self::settle`].
+    ///
+    /// # Errors
+    /// The programs go on as before.
+    pub fn adopt(&self) -> Result<(), TableError> {
+        let progress = config_flags::LEGACY | config_flags::ADOPT;
+        Ok(self.heart.set_progress(progress)?)
     }
 
-    /// Whether [`Self::settle`] is to be called.
+    /// Lets the programs heed the flags of frontends until [`Self::settle`], whatever else is left to the kernel.
+    ///
+    /// # Errors
+    /// The programs go on as before.
+    pub fn adopt_flagged(&self) -> Result<(), TableError> {
+        let progress = self.heart.progress();
+        Ok(self.heart.set_progress(progress | config_flags::LEGACY)?)
+    }
+
+    /// Whether everything is left to the kernel, and [`Self::settle`] to be called.
     pub fn is_adopting(&self) -> bool {
         self.heart.progress() & config_flags::ADOPT != 0
+    }
+
+    /// Whether the programs were told that the kernel serves the VIPs too.
+    pub fn kernel_knows_vips(&self) -> bool {
+        self.heart.kernel_knows_vips()
     }
 
     /// Whether some flow may be left to the kernel.
@@ -137,12 +161,12 @@ impl LegacyTables {
         self.heart.progress() & config_flags::LEGACY != 0
     }
 
-    /// Notes the connections that the kernel has and lets the programs serve everything else. `now` is in
-    /// seconds of `CLOCK_MONOTONIC`. Returns how many found no room.
+    /// Notes the connections that the kernel has and lets the programs serve everything else, but for frontends
+    /// that bear the flag. `now` is in seconds of `CLOCK_MONOTONIC`. Returns how many found no room.
     ///
     /// # Errors
     /// The programs go on leaving everything to the kernel.
-    pub fn settle(&mut self, flows: &Flows, now: u32) -> Result<usize, MapError> {
+    pub fn settle(&mut self, flows: &Flows, now: u32) -> Result<usize, TableError> {
         let refused = self.v4.note(&flows.v4, now) + self.v6.note(&flows.v6, now);
         self.heart.set_progress(config_flags::LEGACY)?;
         Ok(refused)
@@ -152,34 +176,33 @@ impl LegacyTables {
     ///
     /// # Errors
     /// A map cannot be read.
-    pub fn flows(&self) -> Result<Flows, MapError> {
+    pub fn flows(&self) -> Result<Flows, TableError> {
         Ok(Flows {
             v4: self.v4.keys()?,
             v6: self.v6.keys()?,
         })
     }
 
-    /// Takes away the flows that the kernel has no more, and those that it had for too long; those that are
-    /// neither in `live` nor in `doubted`. Ends it all when none is left. `now` as in [`Self::settle`].
+    /// Takes away the flows that the kernel has no more: those of `held` that are not in `live`. And those that
+    /// it had for too long. `now` as in [`Self::settle`].
     ///
     /// # Errors
     /// A map cannot be read or written.
-    pub fn sweep(&mut self, live: &Flows, doubted: &Flows, now: u32) -> Result<Swept, MapError> {
+    pub fn sweep(&mut self, held: &Flows, live: &Flows, now: u32) -> Result<Swept, TableError> {
         let mut swept = Swept::default();
-        self.v4.sweep(
-            now,
-            |key| !live.v4.contains(key) && !doubted.v4.contains(key),
-            &mut swept,
-        )?;
-        self.v6.sweep(
-            now,
-            |key| !live.v6.contains(key) && !doubted.v6.contains(key),
-            &mut swept,
-        )?;
-        if swept.left == 0 {
-            self.heart.set_progress(0)?;
-        }
+        let has_ended = |key: &FlowKey4| held.v4.contains(key) && !live.v4.contains(key);
+        self.v4.sweep(now, has_ended, &mut swept)?;
+        let has_ended = |key: &FlowKey6| held.v6.contains(key) && !live.v6.contains(key);
+        self.v6.sweep(now, has_ended, &mut swept)?;
         Ok(swept)
+    }
+
+    /// Lets the programs serve everything, and look for no flow of the kernel any more.
+    ///
+    /// # Errors
+    /// The programs go on as before.
+    pub fn end(&mut self) -> Result<(), TableError> {
+        Ok(self.heart.set_progress(0)?)
     }
 }
 

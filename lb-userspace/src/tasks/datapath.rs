@@ -6,6 +6,7 @@
 //! every second, and so is a program that could not be attached.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,13 +16,16 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, error, info};
 
 use super::control::Desired;
+use super::legacy::Legacy;
 use super::peer::Council;
 use crate::datapath::apply::{self, Tables};
 use crate::datapath::attach::{AttachChoice, Attached, Attachment};
+use crate::datapath::handle::TableError;
 use crate::model::intent::FrontendName;
 use crate::model::segment::Segment;
 use crate::net::clock;
 use crate::plan::layout::{Capacity, Layout, Settings};
+use crate::plan::step::Step;
 use crate::telemetry::chain;
 
 /// How often failed steps are tried again.
@@ -44,6 +48,15 @@ pub struct Programmed {
     pub mode: &'static str,
 }
 
+/// Why nothing of an intent was done.
+#[derive(Debug, thiserror::Error)]
+enum ProgramError<E: Error + 'static> {
+    #[error("failed to read the maps")]
+    Dump(#[source] E),
+    #[error("failed to leave connections to the kernel")]
+    Legacy(#[from] TableError),
+}
+
 /// What the task reads.
 #[derive(Debug)]
 pub struct Inputs {
@@ -55,6 +68,8 @@ pub struct Inputs {
     pub egress: watch::Receiver<BTreeMap<u32, String>>,
     /// Hears of changes before they are made.
     pub council: Council,
+    /// What the kernel serves already.
+    pub legacy: Legacy,
 }
 
 /// The task's own things.
@@ -123,7 +138,7 @@ impl<T: Tables> Datapath<T> {
                 continue;
             }
             self.follow(&segment);
-            match self.program(desired, &segment, &inputs.council).await {
+            match self.program(desired, &segment, &inputs).await {
                 Ok(programmed) => {
                     output.send_replace(Some(programmed));
                 }
@@ -133,38 +148,37 @@ impl<T: Tables> Datapath<T> {
     }
 
     /// # Errors
-    /// The maps cannot be read, and so not be planned for.
+    /// The maps cannot be read, and so not be planned for; or what the kernel serves would break.
     async fn program(
         &mut self,
         desired: Arc<Desired>,
         segment: &Segment,
-        council: &Council,
-    ) -> Result<Programmed, T::Error> {
+        inputs: &Inputs,
+    ) -> Result<Programmed, ProgramError<T::Error>> {
         let intent = &desired.intent.dataplane;
         let now = clock::monotonic_nanos();
         // Planning and writing take long for ten thousand Services: other tasks go elsewhere.
         let (before, mut plan, next) = block_in_place(|| {
             let before = match &self.layout {
                 Some(layout) => Arc::clone(layout),
-                None => Arc::new(Layout::restore(self.capacity, self.tables.dump()?, intent)),
+                None => {
+                    let dump = self.tables.dump().map_err(ProgramError::Dump)?;
+                    Arc::new(Layout::restore(self.capacity, dump, intent))
+                }
             };
             let seconds = (now / 1_000_000_000) as u32;
             let (plan, next) = before.plan(intent, segment, self.settings, seconds);
-            Ok((before, plan, Arc::new(next)))
+            Ok::<_, ProgramError<T::Error>>((before, plan, Arc::new(next)))
         })?;
-        let heritage = council.consult(&before, &next).await;
+        let heritage = inputs.council.consult(&before, &next).await;
         let mut next = Arc::unwrap_or_clone(next);
         next.inherit(&mut plan, &heritage);
         let count = plan.steps.len();
-        let now = clock::monotonic_nanos();
-        let applied = block_in_place(|| apply::run(&mut self.tables, plan.steps, now));
-        let (layout, failure) = match applied {
-            Ok(()) => (next, None),
-            Err(failed) => {
-                let text = chain(&failed);
-                (next.with_pending(failed.remaining), Some(text))
-            }
-        };
+        let legacy = &inputs.legacy;
+        let is_known = self.settings.kernel_knows_vips;
+        block_in_place(|| legacy.begin(&before, &next, is_known))?;
+        legacy.mark(&mut plan.steps);
+        let (layout, failure) = block_in_place(|| self.apply(plan.steps, next, legacy));
         debug!(revision = desired.revision, steps = count, "programmed");
         let failure = failure
             .or_else(|| self.detached.clone())
@@ -183,6 +197,31 @@ impl<T: Tables> Datapath<T> {
                 .as_ref()
                 .map_or("none", |attached| attached.mode.name()),
         })
+    }
+
+    /// Takes the steps to a layout, and those that end what they began. Returns what the maps hold then, and why
+    /// not all of it was done.
+    fn apply(
+        &mut self,
+        steps: Vec<Step>,
+        next: Layout,
+        legacy: &Legacy,
+    ) -> (Layout, Option<String>) {
+        let now = clock::monotonic_nanos();
+        let mut outcome = apply::run(&mut self.tables, steps, now);
+        if outcome.is_ok() {
+            match legacy.settle(&next) {
+                Ok(steps) => outcome = apply::run(&mut self.tables, steps, now),
+                Err(error) => return (next, Some(chain(&error))),
+            }
+        }
+        match outcome {
+            Ok(()) => (next, None),
+            Err(failed) => {
+                let text = chain(&failed);
+                (next.with_pending(failed.remaining), Some(text))
+            }
+        }
     }
 
     fn note_failure(&mut self, failure: Option<String>) {
