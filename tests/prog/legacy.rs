@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use harness::frame::{ACK, FIN, RST, SYN};
 use lb_common::abi::map;
 use lb_common::addr::{Be16, words4, words6};
-use lb_common::maps::{Config, FlowKey4, FlowKey6, Legacy, config_flags, flow_direction};
+use lb_common::maps::{
+    Config, FlowKey4, FlowKey6, Legacy, config_flags, flow_direction, frontend_flags,
+};
 use lb_common::outcome::Outcome;
 
 use crate::probe::{REQUEST, probe};
@@ -236,6 +238,34 @@ fn while_the_agent_reads_every_flow_of_a_frontend_is_noted_and_stays_with_the_ke
         assert_ne!(world.ingress(&later.build()).frame, later.build());
     }
     assert_eq!(noted(&world), 8);
+}
+
+#[test]
+fn while_the_agent_reads_for_one_frontend_the_others_serve() {
+    let mut world = World::new(LEGACY);
+    world.set_frontend_flags(LOCAL, frontend_flags::ADOPT);
+    for family in families() {
+        for tcp in [Some((1, 0, SYN)), Some((2, 7, ACK)), None] {
+            passes(&world, &request(family, LOCAL, tcp).build());
+        }
+        let other = request(family, REMOTE, None).build();
+        assert_eq!(world.ingress(&other).action, XDP_TX);
+        // The node serves, and says so.
+        assert_eq!(
+            world.ingress(&probe(family, REQUEST).build()).action,
+            XDP_TX
+        );
+    }
+    assert_eq!(noted(&world), 4);
+
+    world.set_frontend_flags(LOCAL, 0);
+    for family in families() {
+        passes(&world, &request(family, LOCAL, Some((2, 7, ACK))).build());
+        let mut later = request(family, LOCAL, Some((1, 0, SYN)));
+        later.source_port = 41_001;
+        assert_ne!(world.ingress(&later.build()).frame, later.build());
+    }
+    assert_eq!(noted(&world), 4);
 }
 
 #[test]

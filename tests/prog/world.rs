@@ -200,6 +200,25 @@ impl World {
         }
     }
 
+    /// Gives the frontends of a port other flags.
+    pub(crate) fn set_frontend_flags(&mut self, port: u16, flags: u32) {
+        let port = Be16::new(port);
+        for (key, frontend) in self.memory.frontends4.clone() {
+            if key.port == port {
+                let frontend = Frontend { flags, ..frontend };
+                self.insert(map::FRONTENDS4, key, frontend);
+                self.memory.frontends4.insert(key, frontend);
+            }
+        }
+        for (key, frontend) in self.memory.frontends6.clone() {
+            if key.port == port {
+                let frontend = Frontend { flags, ..frontend };
+                self.insert(map::FRONTENDS6, key, frontend);
+                self.memory.frontends6.insert(key, frontend);
+            }
+        }
+    }
+
     /// Gives the frontend with this id another backend.
     pub(crate) fn set_backend_of(&mut self, id: u32, change: impl FnOnce(&mut Backend)) {
         let index = id * 16 + 1;

@@ -1,5 +1,6 @@
 //! `torline status`: asks the agent, prints tables.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -8,9 +9,12 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 use super::{ask, print};
 use crate::model::status::{
-    BfdSessionStatus, FindingStatus, FrontendStatus, NodeStatus, ServiceStatus, SessionReport,
-    Status,
+    BfdSessionStatus, FindingStatus, FrontendStatus, NodeStatus, PeerStatus, ServiceStatus,
+    SessionReport, Status,
 };
+
+/// Columns that lists of counters take at most.
+const WIDTH: usize = 80;
 
 /// Prints the agent's status, for people or as one line of JSON.
 pub(super) fn show(socket: &Path, json: bool) -> anyhow::Result<()> {
@@ -50,22 +54,12 @@ fn head(status: &Status) -> String {
     } else {
         "NOT in sync"
     };
-    let drops = if status.drops.is_empty() {
-        "none".to_owned()
-    } else {
-        let each: Vec<_> = status
-            .drops
-            .iter()
-            .map(|(reason, count)| format!("{reason} {}", grouped(*count)))
-            .collect();
-        each.join(", ")
-    };
     format!(
         "node       {}, torline {}\n\
          source     {}, {sync}\n\
          interface  {} (index {}), {} XDP\n\
          slots      {} of {}, {} of maps\n\
-         drops      {drops}\n",
+         {drops}{outcomes}{agents}",
         status.node,
         status.version,
         status.source,
@@ -75,7 +69,38 @@ fn head(status: &Status) -> String {
         grouped(status.slots.used.into()),
         grouped(status.slots.total.into()),
         mebibytes(status.map_bytes),
+        drops = listed("drops", &status.drops).unwrap_or_else(|| "drops      none\n".to_owned()),
+        outcomes = listed("outcomes", &status.outcomes).unwrap_or_default(),
+        agents = listed("agents", &told(&status.peer)).unwrap_or_default(),
     )
+}
+
+/// What agents told each other, by the names of the JSON form.
+fn told(peer: &PeerStatus) -> BTreeMap<String, u64> {
+    let fields = serde_json::to_value(peer).ok();
+    fields
+        .and_then(|fields| serde_json::from_value(fields).ok())
+        .unwrap_or_default()
+}
+
+/// What was counted, in lines of at most [`WIDTH`] columns; nothing if nothing was.
+fn listed(label: &str, counts: &BTreeMap<String, u64>) -> Option<String> {
+    let counts = counts.iter().filter(|(_, count)| **count > 0);
+    let counts: Vec<_> = counts
+        .map(|(name, count)| format!("{name} {}", grouped(*count)))
+        .collect();
+    let mut lines = vec![format!("{label:<10}")];
+    for (index, count) in counts.iter().enumerate() {
+        let comma = if index + 1 < counts.len() { "," } else { "" };
+        let line = lines.last_mut()?;
+        if line.len() + 1 + count.len() + comma.len() > WIDTH {
+            lines.push(format!("{:<10} {count}{comma}", ""));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(line, " {count}{comma}");
+        }
+    }
+    (!counts.is_empty()).then(|| lines.join("\n") + "\n")
 }
 
 fn services(services: &[ServiceStatus]) -> Table {

@@ -1,9 +1,11 @@
-//! Reads the counters of the programs: per frontend, and per drop reason.
+//! Reads the counters of the programs: per frontend, per drop reason, per
+//! outcome.
 
 use aya::Ebpf;
 use aya::maps::{MapData, MapError, PerCpuArray};
 use lb_common::abi::map;
 use lb_common::maps::FrontendStats;
+use lb_common::outcome::Outcome;
 
 use super::handle::{HandleError, take};
 use super::pod::Pod;
@@ -12,6 +14,7 @@ use super::pod::Pod;
 pub struct Counters {
     frontends: PerCpuArray<MapData, Pod<FrontendStats>>,
     drops: PerCpuArray<MapData, u64>,
+    outcomes: PerCpuArray<MapData, u64>,
 }
 
 impl Counters {
@@ -19,6 +22,7 @@ impl Counters {
         Ok(Self {
             frontends: take(object, map::FRONTEND_STATS)?,
             drops: take(object, map::DROPS)?,
+            outcomes: take(object, map::OUTCOMES)?,
         })
     }
 
@@ -45,11 +49,28 @@ impl Counters {
     pub fn drops(&self) -> Result<Vec<(u32, u64)>, MapError> {
         let mut drops = Vec::new();
         for reason in 0..self.drops.len() {
-            let sum = self.drops.get(&reason, 0)?.iter().sum();
-            if sum != 0 {
-                drops.push((reason, sum));
+            let count = sum(&self.drops, reason)?;
+            if count != 0 {
+                drops.push((reason, count));
             }
         }
         Ok(drops)
     }
+
+    /// How often each outcome was counted, summed over all possible CPUs.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn outcomes(&self) -> Result<Vec<(Outcome, u64)>, MapError> {
+        let outcomes = Outcome::ALL.iter().copied();
+        outcomes
+            .map(|outcome| Ok((outcome, sum(&self.outcomes, outcome as u32)?)))
+            .collect()
+    }
+}
+
+/// An element, summed over all possible CPUs.
+fn sum(counters: &PerCpuArray<MapData, u64>, index: u32) -> Result<u64, MapError> {
+    let per_cpu = counters.get(&index, 0)?;
+    Ok(per_cpu.iter().copied().fold(0, u64::wrapping_add))
 }

@@ -30,6 +30,10 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     /// Packets dropped, by reason; reasons that never occurred are left out.
     pub drops: BTreeMap<String, u64>,
+    /// What became of flows and of packets that took the long way, each as often as it happened since the
+    /// programs were loaded.
+    #[serde(default)]
+    pub outcomes: BTreeMap<String, u64>,
     /// BFD packets discarded, by reason; reasons that never occurred are left out.
     #[serde(default)]
     pub bfd_discards: BTreeMap<String, u64>,
@@ -177,7 +181,7 @@ pub struct BfdSessionStatus {
 pub struct NodeStatus {
     /// Name.
     pub name: String,
-    /// How it is reached: `l2` or `unreachable`.
+    /// How it is reached: `l2`, `geneve` or `unreachable`.
     pub mode: String,
     /// Whether it lives: `live`, `agent_away`, `gone`, or `unheard` while nothing is known.
     #[serde(default)]

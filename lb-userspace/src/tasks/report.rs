@@ -73,6 +73,7 @@ impl Report {
             services: services(&desired.intent),
             sessions: sessions::report(&self.sessions.borrow()),
             drops: self.drops(),
+            outcomes: self.outcomes(),
             bfd_discards: self.bfd_discards(),
             findings: findings(&desired),
             map_bytes: self.map_bytes,
@@ -195,6 +196,14 @@ impl Report {
             .collect()
     }
 
+    fn outcomes(&self) -> BTreeMap<String, u64> {
+        let counts = self.counters.outcomes().unwrap_or_default();
+        counts
+            .into_iter()
+            .map(|(outcome, count)| (outcome.name().to_owned(), count))
+            .collect()
+    }
+
     fn drops(&self) -> BTreeMap<String, u64> {
         let counts = self.counters.drops().unwrap_or_default();
         counts
@@ -309,6 +318,7 @@ fn nodes(layout: &Layout, intent: &Intent, members: &Members) -> Vec<NodeStatus>
 fn mode(node: &Node) -> &'static str {
     match node.mode {
         node_mode::L2 => "l2",
+        node_mode::GENEVE => "geneve",
         _ => "unreachable",
     }
 }

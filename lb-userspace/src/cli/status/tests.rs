@@ -81,6 +81,21 @@ fn example() -> Status {
             addresses: vec!["192.0.2.12".parse().unwrap()],
         }],
         drops: [("no_backend".to_owned(), 12)].into(),
+        outcomes: [
+            ("promoted", 1_000),
+            ("tunnelled", 0),
+            ("excepted", 123_456),
+            ("chain_begun", 1_240),
+            ("chain_hit", 1_238),
+            ("locate_wanted", 2),
+        ]
+        .map(|(name, count)| (name.to_owned(), count))
+        .into(),
+        peer: PeerStatus {
+            asked: 2,
+            found: 2,
+            ..PeerStatus::default()
+        },
         findings: vec![FindingStatus {
             source: "web.yaml:7".into(),
             object: "Service default/web".into(),
@@ -106,6 +121,9 @@ source     dir:/etc/torline, in sync
 interface  eth0 (index 3), native XDP
 slots      1,024 of 4,194,304, 61.2 MiB of maps
 drops      no_backend 12
+outcomes   chain_begun 1,240, chain_hit 1,238, excepted 123,456,
+           locate_wanted 2, promoted 1,000
+agents     asked 2, found 2
 
 services
   SERVICE       ADDRESSES                  POOL    BGP  ARP/NDP  NOTE
