@@ -199,8 +199,11 @@ pub struct PeerStatus {
     pub reported: u64,
     /// Flows pushed ahead, as their slots forgot their pods.
     pub pushed: u64,
-    /// Flows of which the node that was told did not acknowledge it.
+    /// Flows of which the node that was told did not acknowledge it, or was lost first.
     pub unacknowledged: u64,
+    /// Changes that could not wait until all flows were read: some that they moved were not pushed in time.
+    #[serde(default)]
+    pub slow_walks: u64,
     /// Questions asked: who has a flow?
     pub asked: u64,
     /// Those to which a node answered that it has it.

@@ -139,6 +139,7 @@ pub struct Peer {
     seed: Key,
     epoch: u64,
     own: [Option<IpAddr>; 2],
+    is_ready: bool,
     members: BTreeMap<String, (Member, Link)>,
     links: u64,
     number: u32,
@@ -158,6 +159,7 @@ impl Peer {
             seed,
             epoch: tag(seed, [0]),
             own: [None; 2],
+            is_ready: false,
             members: BTreeMap::new(),
             links: 0,
             number: 0,
@@ -179,6 +181,11 @@ impl Peer {
         self.own = own;
     }
 
+    /// Says that exceptions can be made from now on. Before, others are not told that what they say has arrived.
+    pub const fn set_ready(&mut self) {
+        self.is_ready = true;
+    }
+
     /// Names the other nodes. What is between this node and those that stay is kept.
     pub fn set_members(&mut self, members: BTreeMap<String, Member>, now: Instant) {
         let mut former = std::mem::take(&mut self.members);
@@ -193,13 +200,14 @@ impl Peer {
                 ])
             });
             if member.presence == Presence::Gone {
-                link.abandon();
+                self.counts.unacknowledged += link.abandon();
             }
             let presence = member.presence;
             verdicts.extend(self.locator.follow(&name, presence, now));
             self.members.insert(name, (member, link));
         }
-        for name in former.into_keys() {
+        for (name, (_, mut link)) in former {
+            self.counts.unacknowledged += link.abandon();
             verdicts.extend(self.locator.follow(&name, Presence::Gone, now));
         }
         // Once all are there: the origin of a question may be any of them.
@@ -259,6 +267,7 @@ impl Peer {
 
     fn handle_message(&mut self, name: &str, message: Message, now: Instant) {
         match message {
+            Message::Found { .. } if !self.is_ready => {}
             Message::Found {
                 number,
                 reason,
@@ -509,11 +518,7 @@ impl Peer {
         }
         self.conclude(verdicts, now);
         for (_, link) in self.members.values_mut() {
-            for lost in link.resend(now) {
-                if let Message::Found { flows, .. } = lost {
-                    self.counts.unacknowledged += flows.len() as u64;
-                }
-            }
+            self.counts.unacknowledged += link.resend(now);
         }
         self.flush(now);
     }

@@ -80,7 +80,7 @@ pub struct Speaker {
     forgotten: Forgotten,
     /// A change was announced before.
     has_begun: bool,
-    walks: JoinSet<Option<Vec<Stray>>>,
+    walks: JoinSet<Option<Walked>>,
     waiting: Option<Waiting>,
     /// Flows of which an exception was made lately, and when.
     excepted: HashMap<FlowName, Instant>,
@@ -178,6 +178,9 @@ impl Speaker {
             let now = clock::now();
             if std::mem::take(&mut is_stale) {
                 self.follow(&mut inputs, now);
+            }
+            if inputs.programmed.borrow().is_some() {
+                self.peer.set_ready();
             }
             self.receive(now);
             self.settle(now);
@@ -477,7 +480,7 @@ impl Speaker {
             let (walk, after) = (Arc::clone(&self.walk), Arc::clone(&after));
             self.walks
                 .spawn_blocking(move || match stray::find(&walk, &after, &scope) {
-                    Ok(strays) => Some(strays),
+                    Ok(strays) => Some((strays, clock::now().duration_since(now))),
                     Err(error) => {
                         warn!("flows: {}", chain(&error));
                         None
@@ -506,15 +509,23 @@ impl Speaker {
     }
 
     /// Pushes stray flows to whom they will be asked of.
-    fn push(&mut self, strays: Option<Vec<Stray>>) {
+    fn push(&mut self, walked: Option<Walked>) {
         let now = clock::now();
+        let (strays, took) = walked.unwrap_or_default();
+        if took > council::PUSH {
+            self.status.slow_walks += 1;
+            warn!(
+                milliseconds = took.as_millis(),
+                "reading all flows took longer than a change waits: some that moved are located"
+            );
+        }
         let mut by_owner: BTreeMap<String, Vec<Located>> = BTreeMap::new();
         for Stray {
             flow,
             pod,
             slot,
             owner,
-        } in strays.unwrap_or_default()
+        } in strays
         {
             self.forgotten.note(flow.frontend, slot);
             if let Some(owner) = owner {
@@ -603,6 +614,9 @@ impl Speaker {
         self.status = status;
     }
 }
+
+/// The flows that are to be pushed, and how long it took to find them.
+type Walked = (Vec<Stray>, Duration);
 
 /// What the maps hold, once that is known.
 fn layout(inputs: &Inputs) -> Option<Arc<Layout>> {

@@ -174,15 +174,17 @@ impl Link {
         self.unacknowledged.len() + self.backlog.len()
     }
 
-    /// Forgets all that waits; how many messages were to be acknowledged.
-    pub(super) fn abandon(&mut self) -> usize {
-        let lost = self.outstanding();
+    /// Forgets all that waits; of how many flows the peer was to acknowledge it.
+    pub(super) fn abandon(&mut self) -> u64 {
         self.outbox.clear();
         self.outbox_length = 0;
         self.flush = None;
-        self.backlog.clear();
-        self.unacknowledged.clear();
-        lost
+        let sent = std::mem::take(&mut self.unacknowledged).into_values();
+        let backlog = std::mem::take(&mut self.backlog).into_iter();
+        sent.map(|waiting| waiting.message)
+            .chain(backlog.map(|(_, message)| message))
+            .map(|message| message.flows())
+            .sum()
     }
 
     fn advance(&mut self, now: Instant) {
@@ -199,16 +201,16 @@ impl Link {
         }
     }
 
-    /// Sends again what was not acknowledged in time; gives back what nobody will acknowledge.
-    pub(super) fn resend(&mut self, now: Instant) -> Vec<Message> {
+    /// Sends again what was not acknowledged in time; of how many flows nobody will acknowledge it.
+    pub(super) fn resend(&mut self, now: Instant) -> u64 {
         let mut again = Vec::new();
-        let mut lost = Vec::new();
+        let mut lost = 0;
         self.unacknowledged.retain(|_, waiting| {
             if waiting.due > now {
                 return true;
             }
             if waiting.tries >= TRIES {
-                lost.push(waiting.message.clone());
+                lost += waiting.message.flows();
                 return false;
             }
             let patience = ACKNOWLEDGE.saturating_mul(1 << waiting.tries);
@@ -223,7 +225,7 @@ impl Link {
         for message in again {
             self.send(message, now);
         }
-        if !lost.is_empty() {
+        if lost > 0 {
             self.advance(now);
         }
         lost

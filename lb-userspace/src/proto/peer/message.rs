@@ -159,6 +159,14 @@ impl Message {
             }
     }
 
+    /// How many flows it says the place of.
+    pub(super) const fn flows(&self) -> u64 {
+        match self {
+            Self::Found { flows, .. } => flows.len() as u64,
+            _ => 0,
+        }
+    }
+
     /// Reads the messages of a datagram.
     ///
     /// # Errors

@@ -78,6 +78,7 @@ impl World {
     fn start(&mut self, node: u8, life: u64) {
         let mut peer = Peer::new(KEY, [u64::from(node), life]);
         peer.set_own([Some(addr(node)), None]);
+        peer.set_ready();
         let former = self.nodes.remove(&node);
         let node_state = Node {
             peer,
@@ -445,6 +446,20 @@ fn a_push_to_a_node_that_died_is_given_up() {
     assert_eq!(world.node(1).peer.outstanding(), 1);
     world.introduce(1, &[1, 2], &[(2, Presence::Gone)]);
     assert_eq!(world.node(1).peer.outstanding(), 0);
+    assert_eq!(world.node(1).peer.counts().unacknowledged, 1);
+
+    // Or that nobody names any more, with more flows than may be on their way at a time.
+    let mut world = World::new(2);
+    world.nodes.get_mut(&2).unwrap().is_silent = true;
+    let now = world.now;
+    let many = (0..5_000).map(|port| Located {
+        flow: flow(port),
+        pod: pod(1),
+    });
+    world.peer(1).push("2", many, now);
+    world.pass(SOON);
+    world.introduce(1, &[1], &[]);
+    assert_eq!(world.node(1).peer.counts().unacknowledged, 5_000);
 
     let mut world = World::new(2);
     world.nodes.get_mut(&2).unwrap().is_silent = true;
@@ -453,6 +468,32 @@ fn a_push_to_a_node_that_died_is_given_up() {
     world.pass(Duration::from_secs(20));
     assert_eq!(world.node(1).peer.outstanding(), 0);
     assert_eq!(world.node(1).peer.counts().unacknowledged, 1);
+}
+
+#[test]
+fn what_is_pushed_to_an_agent_that_does_not_know_its_maps_yet_is_sent_until_it_does() {
+    let mut world = World::new(1);
+    let mut peer = Peer::new(KEY, [2, 1]);
+    peer.set_own([Some(addr(2)), None]);
+    world.start(2, 1);
+    world.nodes.get_mut(&2).unwrap().peer = peer;
+    for node in [1, 2] {
+        world.introduce(node, &[1, 2], &[]);
+    }
+    let now = world.now;
+    let located = Located {
+        flow: flow(1),
+        pod: pod(1),
+    };
+    world.peer(1).push("2", [located], now);
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.node(1).peer.outstanding(), 1);
+    assert!(world.node(2).excepted.is_empty());
+
+    world.peer(2).set_ready();
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.node(1).peer.outstanding(), 0);
+    assert!(world.node(2).excepted.contains_key(&flow(1)));
 }
 
 #[test]
