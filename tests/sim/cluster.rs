@@ -88,8 +88,17 @@ pub(crate) fn frontend(family: Family, protocol: Protocol) -> FrontendName {
     }
 }
 
+/// What nodes choose among for new connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Policy {
+    /// All pods.
+    Cluster,
+    /// Their own.
+    Local,
+}
+
 /// A cluster without nodes and pods.
-pub(crate) fn empty(family: Family, key: [u8; 32]) -> Cluster {
+pub(crate) fn empty(family: Family, policy: Policy, key: [u8; 32]) -> Cluster {
     let port = |name: &str, protocol, port| ServicePort {
         name: name.into(),
         protocol,
@@ -104,7 +113,11 @@ pub(crate) fn empty(family: Family, key: [u8; 32]) -> Cluster {
         ],
         families: vec![family],
         family_policy: FamilyPolicy::SingleStack,
-        traffic_policy: TrafficPolicy::Cluster,
+        traffic_policy: match policy {
+            Policy::Cluster => TrafficPolicy::Cluster,
+            Policy::Local => TrafficPolicy::Local,
+        },
+        follows_hints: false,
         client_affinity: false,
         selector: "app=web".into(),
         requested_addresses: Ok(vec![vip(family)]),
@@ -175,6 +188,7 @@ fn endpoint(pod: &Pod) -> Endpoint {
         ready: pod.is_ready && !pod.is_terminating,
         serving: pod.is_ready,
         terminating: pod.is_terminating,
+        zones: [].into(),
     }
 }
 

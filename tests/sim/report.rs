@@ -8,6 +8,7 @@ use lb_userspace::model::cluster::Family;
 use serde::Serialize;
 
 use crate::agent::Way;
+use crate::cluster::Policy;
 use crate::properties::run;
 use crate::script::{Change, FOR_EVER, GRACE};
 use crate::tally::{Place, Tally};
@@ -158,6 +159,7 @@ fn kinds() -> Vec<Kind> {
 fn measure(kind: &Kind, depth: usize, connections: u16) -> Row {
     let setup = Setup {
         family: Family::V4,
+        policy: Policy::Cluster,
         nodes: kind.nodes,
         pods: kind.pods,
         connections,

@@ -45,6 +45,7 @@ impl Layout {
             {
                 let table = Arc::make_mut(table);
                 table.inherit(slots);
+                table.complete();
                 *written = Arc::clone(&table.slots);
             }
         }
@@ -53,7 +54,7 @@ impl Layout {
 
 impl Table {
     fn inherit(&mut self, slots: &[Owners]) {
-        let own = self.slots.iter().enumerate();
+        let own = self.memory.iter().enumerate();
         let slots = own.map(|(index, slot)| {
             // As a table that grew or shrank would have carried it over.
             let former = slots.get(index & (slots.len() - 1));
@@ -63,6 +64,6 @@ impl Table {
             });
             history::succeed(Slot::new(owners), slot.current(), |_| true)
         });
-        self.slots = slots.collect();
+        self.memory = slots.collect();
     }
 }

@@ -36,7 +36,10 @@ pub struct Table {
     pub(super) members: BTreeMap<u16, Member>,
     /// The backend numbers that other nodes' names for pods lead to.
     pub(super) indices: BTreeMap<(IpAddr, u16), u16>,
+    /// What the maps hold: `memory`, and behind it what other nodes choose where they choose otherwise.
     pub(super) slots: Arc<[Slot]>,
+    /// Today's and the former owners of each slot.
+    pub(super) memory: Arc<[Slot]>,
     /// Slots after which the owners repeat. As long as slots have history the table stays longer than
     /// it need be, which no packet can tell.
     pub(super) length: u32,
@@ -167,12 +170,14 @@ pub(super) fn plan(
         indices: index(&members),
         members,
         slots: Arc::default(),
+        memory: Arc::default(),
         length,
         is_settled: true,
         digest: String::new(),
     };
     table.fill(old.as_deref());
     let refusal = table.place(round, old.as_deref());
+    table.complete();
     if old
         .as_deref()
         .is_some_and(|old| table.has_other_owners(old))
@@ -217,7 +222,11 @@ impl Table {
             })
             .collect();
         let owners = maglev::fill(self.length, &candidates);
-        let former = old.map_or(&[][..], |table| &*table.slots);
+        let former = old.map_or(&[][..], |table| match &self.intent.choices {
+            Some(_) => &*table.memory,
+            // What others chose is from now on what this node has to remember.
+            None => &*table.slots,
+        });
         let length = owners.len().max(former.len());
         let mut slots: Vec<Slot> = owners
             .iter()
@@ -236,12 +245,57 @@ impl Table {
         if !slots.iter().copied().any(history::is_kept) {
             slots.truncate(owners.len());
         }
-        self.slots = slots.into();
+        self.memory = slots.into();
+    }
+
+    /// Names behind the owners of each slot what other nodes choose.
+    pub(super) fn complete(&mut self) {
+        self.slots = Arc::clone(&self.memory);
+        let Some(choices) = &self.intent.choices else {
+            return;
+        };
+        let others = choices.others.iter();
+        let others: Vec<_> = others
+            .filter_map(|group| choices.groups.get(*group))
+            .map(|group| self.choose(group))
+            .collect();
+        let node_of = |number| Some(self.members.get(&number)?.value.node);
+        let slots = self.memory.iter().enumerate().map(|(index, slot)| {
+            let others = others.iter().filter_map(|owners| {
+                let owner = owners.get(index & (owners.len() - 1))?;
+                owner.as_ref().copied()
+            });
+            history::complete(*slot, others, node_of)
+        });
+        self.slots = slots.collect();
+    }
+
+    /// The owners that nodes give the slots which choose among a group.
+    fn choose(&self, group: &[(u32, u32)]) -> Vec<Option<u16>> {
+        let candidates = self.candidates(group);
+        let owners = maglev::fill(self.length, &candidates).into_iter();
+        let number = |owner: usize| {
+            let owner = candidates.get(owner)?;
+            self.indices.get(&(owner.addr, owner.port)).copied()
+        };
+        owners.map(|owner| owner.and_then(number)).collect()
+    }
+
+    fn candidates(&self, group: &[(u32, u32)]) -> Vec<Candidate> {
+        let backends = group.iter().filter_map(|(place, weight)| {
+            let backend = self.intent.backends.get(*place as usize)?;
+            Some(Candidate {
+                addr: backend.addr,
+                port: backend.port,
+                weight: *weight,
+            })
+        });
+        backends.collect()
     }
 
     /// Finds a region for the slots if there are more or fewer than before; the reason if more do not fit.
     fn place(&mut self, round: &mut Round<'_>, old: Option<&Table>) -> Option<String> {
-        let wanted = self.slots.len() as u32;
+        let wanted = self.memory.len() as u32;
         let present = self.value.mask + 1;
         if wanted == present {
             return None;
@@ -253,8 +307,8 @@ impl Table {
             return None;
         }
         if wanted < present {
-            let repeated = self.slots.iter().copied().cycle().take(present as usize);
-            self.slots = repeated.collect();
+            let repeated = self.memory.iter().copied().cycle().take(present as usize);
+            self.memory = repeated.collect();
             return None;
         }
         self.length = present;
@@ -372,7 +426,13 @@ impl Table {
         order.into_iter().map(|(_, _, number)| number).collect()
     }
 
+    /// Over what all nodes have in common.
     pub(super) fn compute_digest(&self) -> String {
+        if let Some(choices) = &self.intent.choices {
+            let groups = choices.groups.iter();
+            let groups: Vec<_> = groups.map(|group| self.candidates(group)).collect();
+            return maglev::digest_of_groups(self.length, &groups);
+        }
         let order = self.order();
         let mut owners = Vec::with_capacity(order.len());
         let mut places = HashMap::with_capacity(order.len());

@@ -67,6 +67,7 @@ fn frontend(table_length: u32, pods: &[(u16, u32)]) -> FrontendIntent {
         client_affinity: false,
         forwarding: None,
         backends: backends.collect(),
+        choices: None,
     }
 }
 
