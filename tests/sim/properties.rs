@@ -6,6 +6,7 @@ use lb_userspace::model::cluster::Family;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use crate::agent::Way;
 use crate::cluster::Policy;
 use crate::script::{Change, FOR_EVER, GRACE, Task};
 use crate::tally::Tally;
@@ -34,7 +35,7 @@ pub(crate) fn run(setup: Setup, script: &[(u64, Change)], settling: u64) -> Tall
 
 fn setups() -> impl Strategy<Value = Setup> {
     let sizes = (2u8..=5, 1u16..=8, select(vec![Family::V4, Family::V6]));
-    let policies = select(vec![Policy::Cluster, Policy::Local]);
+    let policies = select(vec![Policy::Cluster, Policy::Local, Policy::Zones]);
     let late_copies = select(vec![0, 200]);
     (
         sizes,
@@ -149,11 +150,10 @@ fn the_same_seed_gives_the_same_run() {
 }
 
 /// The node that gets a connection after the re-hash chooses among other pods than the node before.
-#[test]
-fn a_rehash_breaks_no_connection_where_nodes_keep_to_their_own_pods() {
+fn rehash_under(policy: Policy) -> Tally {
     let setup = Setup {
         family: Family::V4,
-        policy: Policy::Local,
+        policy,
         nodes: 4,
         pods: 8,
         connections: 200,
@@ -165,9 +165,23 @@ fn a_rehash_breaks_no_connection_where_nodes_keep_to_their_own_pods() {
         uneven: false,
         seed: 11,
     };
-    let tally = run(setup, &[(0, Change::Rehash)], 30_000);
-    assert_eq!(tally.violations, Default::default());
-    assert_eq!((tally.broken, tally.lost_with_pod), (0, 0));
+    run(setup, &[(0, Change::Rehash)], 30_000)
+}
+
+#[test]
+fn a_rehash_breaks_nothing_where_nodes_or_zones_keep_to_their_own_pods() {
+    for policy in [Policy::Local, Policy::Zones] {
+        let tally = rehash_under(policy);
+        assert_eq!(tally.violations, Default::default(), "{policy:?}");
+        assert_eq!((tally.broken, tally.lost_with_pod), (0, 0), "{policy:?}");
+        // Slots name what the other three nodes choose.
+        assert!(tally.by(Way::Chain(1)) > 20, "{policy:?}");
+        assert_eq!(
+            (tally.by(Way::Locate), tally.questions),
+            (0, 0),
+            "{policy:?}"
+        );
+    }
 }
 
 #[test]

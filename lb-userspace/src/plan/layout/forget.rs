@@ -67,7 +67,7 @@ impl Forgotten {
             let changed = changed(old, table, |slot| {
                 strays.is_some_and(|strays| strays.contains(&slot))
             });
-            if table.memory.len() != old.memory.len() {
+            if table.slots.len() != old.slots.len() {
                 // They have other numbers from now on.
                 self.0.remove(name);
             } else if let Some(strays) = self.0.get_mut(name) {
@@ -88,13 +88,13 @@ impl Forgotten {
 
 /// The slots of a table that forgot a backend of this node, or whose owner changed while they have stray flows.
 fn changed(old: &Table, new: &Table, has_strays: impl Fn(u32) -> bool) -> BTreeSet<u32> {
-    let is_other_length = old.memory.len() != new.memory.len();
-    let longer = old.memory.len().max(new.memory.len());
-    let (old_mask, new_mask) = (old.memory.len() - 1, new.memory.len() - 1);
+    let is_other_length = old.slots.len() != new.slots.len();
+    let longer = old.slots.len().max(new.slots.len());
+    let (old_mask, new_mask) = (old.slots.len() - 1, new.slots.len() - 1);
     let slots = (0..longer).filter(|index| {
         let (Some(before), Some(after)) = (
-            old.memory.get(index & old_mask),
-            new.memory.get(index & new_mask),
+            old.slots.get(index & old_mask),
+            new.slots.get(index & new_mask),
         ) else {
             return false;
         };

@@ -46,7 +46,7 @@ impl Layout {
                 let table = Arc::make_mut(table);
                 table.inherit(slots);
                 table.complete();
-                *written = Arc::clone(&table.slots);
+                *written = Arc::clone(&table.written);
             }
         }
     }
@@ -54,7 +54,7 @@ impl Layout {
 
 impl Table {
     fn inherit(&mut self, slots: &[Owners]) {
-        let own = self.memory.iter().enumerate();
+        let own = self.slots.iter().enumerate();
         let slots = own.map(|(index, slot)| {
             // As a table that grew or shrank would have carried it over.
             let former = slots.get(index & (slots.len() - 1));
@@ -64,6 +64,6 @@ impl Table {
             });
             history::succeed(Slot::new(owners), slot.current(), |_| true)
         });
-        self.memory = slots.collect();
+        self.slots = slots.collect();
     }
 }

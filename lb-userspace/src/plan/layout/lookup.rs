@@ -20,7 +20,7 @@ impl Layout {
 impl Table {
     /// What all slots remember; their number is a power of two.
     pub fn slots(&self) -> &[Slot] {
-        &self.memory
+        &self.slots
     }
 
     /// The index of the slot that a flow with this hash has.
@@ -53,7 +53,7 @@ impl Table {
 
     /// The owners of a slot by their addresses and ports, newest first.
     pub fn owners(&self, slot: u32) -> [Option<(IpAddr, u16)>; Slot::DEPTH] {
-        let slot = self.memory.get(slot as usize).copied().unwrap_or_default();
+        let slot = self.slots.get(slot as usize).copied().unwrap_or_default();
         slot.owners().map(|number| {
             let member = self.members.get(&number)?;
             Some((member.addr, member.port))
@@ -62,7 +62,7 @@ impl Table {
 
     /// Whether no slot remembers anybody but today's owner.
     pub fn remembers_nobody(&self) -> bool {
-        !self.memory.iter().copied().any(super::history::is_kept)
+        !self.slots.iter().copied().any(super::history::is_kept)
     }
 }
 

@@ -198,7 +198,7 @@ impl Layout {
             is_settled: false,
             members,
             indices: BTreeMap::new(),
-            memory: Arc::clone(&slots),
+            written: Arc::clone(&slots),
             slots,
             digest: String::new(),
         };

@@ -36,10 +36,10 @@ pub struct Table {
     pub(super) members: BTreeMap<u16, Member>,
     /// The backend numbers that other nodes' names for pods lead to.
     pub(super) indices: BTreeMap<(IpAddr, u16), u16>,
-    /// What the maps hold: `memory`, and behind it what other nodes choose where they choose otherwise.
-    pub(super) slots: Arc<[Slot]>,
+    /// What the maps hold: `slots`, and behind them what other nodes choose where they choose otherwise.
+    pub(super) written: Arc<[Slot]>,
     /// Today's and the former owners of each slot.
-    pub(super) memory: Arc<[Slot]>,
+    pub(super) slots: Arc<[Slot]>,
     /// Slots after which the owners repeat. As long as slots have history the table stays longer than
     /// it need be, which no packet can tell.
     pub(super) length: u32,
@@ -169,8 +169,8 @@ pub(super) fn plan(
         },
         indices: index(&members),
         members,
+        written: Arc::default(),
         slots: Arc::default(),
-        memory: Arc::default(),
         length,
         is_settled: true,
         digest: String::new(),
@@ -223,9 +223,9 @@ impl Table {
             .collect();
         let owners = maglev::fill(self.length, &candidates);
         let former = old.map_or(&[][..], |table| match &self.intent.choices {
-            Some(_) => &*table.memory,
+            Some(_) => &*table.slots,
             // What others chose is from now on what this node has to remember.
-            None => &*table.slots,
+            None => &*table.written,
         });
         let length = owners.len().max(former.len());
         let mut slots: Vec<Slot> = owners
@@ -245,12 +245,12 @@ impl Table {
         if !slots.iter().copied().any(history::is_kept) {
             slots.truncate(owners.len());
         }
-        self.memory = slots.into();
+        self.slots = slots.into();
     }
 
     /// Names behind the owners of each slot what other nodes choose.
     pub(super) fn complete(&mut self) {
-        self.slots = Arc::clone(&self.memory);
+        self.written = Arc::clone(&self.slots);
         let Some(choices) = &self.intent.choices else {
             return;
         };
@@ -260,14 +260,14 @@ impl Table {
             .map(|group| self.choose(group))
             .collect();
         let node_of = |number| Some(self.members.get(&number)?.value.node);
-        let slots = self.memory.iter().enumerate().map(|(index, slot)| {
+        let slots = self.slots.iter().enumerate().map(|(index, slot)| {
             let others = others.iter().filter_map(|owners| {
                 let owner = owners.get(index & (owners.len() - 1))?;
                 owner.as_ref().copied()
             });
             history::complete(*slot, others, node_of)
         });
-        self.slots = slots.collect();
+        self.written = slots.collect();
     }
 
     /// The owners that nodes give the slots which choose among a group.
@@ -295,7 +295,7 @@ impl Table {
 
     /// Finds a region for the slots if there are more or fewer than before; the reason if more do not fit.
     fn place(&mut self, round: &mut Round<'_>, old: Option<&Table>) -> Option<String> {
-        let wanted = self.memory.len() as u32;
+        let wanted = self.slots.len() as u32;
         let present = self.value.mask + 1;
         if wanted == present {
             return None;
@@ -307,8 +307,8 @@ impl Table {
             return None;
         }
         if wanted < present {
-            let repeated = self.memory.iter().copied().cycle().take(present as usize);
-            self.memory = repeated.collect();
+            let repeated = self.slots.iter().copied().cycle().take(present as usize);
+            self.slots = repeated.collect();
             return None;
         }
         self.length = present;
@@ -335,11 +335,11 @@ impl Table {
         match old.filter(|_| !is_moved) {
             None => round.set_slots.push(Step::SetSlots {
                 index: self.value.slots,
-                slots: Arc::clone(&self.slots),
+                slots: Arc::clone(&self.written),
             }),
             Some(old) => {
-                for (offset, slot) in self.slots.iter().enumerate() {
-                    if old.slots.get(offset) != Some(slot) {
+                for (offset, slot) in self.written.iter().enumerate() {
+                    if old.written.get(offset) != Some(slot) {
                         let index = self.value.slots + offset as u32;
                         round.set_slots.push(Step::SetSlot { index, slot: *slot });
                     }
