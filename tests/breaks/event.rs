@@ -6,10 +6,12 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, ensure};
 use harness::agent::{binary, rebuilt};
 use harness::netns;
-use harness::source::Condition;
+use harness::source::{Condition, Policy};
 use harness::topology::Pod;
 
-use crate::lab::{Lab, Mode, NODES, Tally};
+use crate::lab::{Lab, Mode, NODES};
+use crate::tally::Need::{Chain, Hop, Slot};
+use crate::tally::Tally;
 
 /// Pods at the start.
 const PODS: usize = 10;
@@ -68,35 +70,31 @@ impl Event {
         }
     }
 
-    /// Whether connections must move, or nothing is shown.
-    pub(crate) const fn moves(self) -> bool {
-        !matches!(self, Self::AgentKilled | Self::AgentUpgraded)
-    }
-
-    /// Whether connections must reach their pods along the chain, or nothing is shown.
-    pub(crate) const fn chains(self) -> bool {
-        matches!(
-            self,
-            Self::Scale
-                | Self::RollingUpdate
-                | Self::NodeJoins
-                | Self::TwoAtOnce
-                | Self::NodeLostInChain
-        )
+    /// The policies under which it is tried.
+    pub(crate) const fn policies(self) -> &'static [Policy] {
+        match self {
+            Self::Rehash => &[Policy::Cluster, Policy::Local, Policy::Zones],
+            _ => &[Policy::Cluster],
+        }
     }
 
     /// Lets it happen to `count` connections to each VIP; tells what became of them.
     ///
     /// # Errors
     /// When something else fails than a connection.
-    pub(crate) fn run(self, mode: Mode, vips: &[IpAddr], count: usize) -> Result<Vec<Tally>> {
-        crate::lab::say(&format!("{}::{}:", self.name(), mode.name()));
+    pub(crate) fn run(
+        self,
+        mode: Mode,
+        policy: Policy,
+        vips: &[IpAddr],
+        count: usize,
+    ) -> Result<Vec<Tally>> {
         let empty = match self {
             Self::FirstHopKilled | Self::NodeJoins => 1,
             Self::NodeLostInChain => LAST,
             _ => 0,
         };
-        let mut lab = Lab::build(&netns::next_lab(), mode, vips, PODS, empty)?;
+        let mut lab = Lab::build(&netns::next_lab(), mode, policy, vips, PODS, empty)?;
         let agents = match self {
             Self::NodeJoins => LAST,
             _ => LAST + 1,
@@ -107,17 +105,22 @@ impl Event {
         match self {
             Self::Rehash => {
                 lab.open(count)?;
-                lab.change("rehash", |lab| lab.cluster.topology.rehash(other))?;
+                // Where nodes choose among other pods, the next one has to look for the connection.
+                let needs: &[_] = match policy {
+                    Policy::Cluster => &[Hop],
+                    Policy::Local | Policy::Zones => &[Hop, Slot, Chain],
+                };
+                lab.change("rehash", needs, |lab| lab.cluster.topology.rehash(other))?;
             }
             Self::FirstHopKilled => {
                 lab.open(count)?;
-                lab.change("cut node-c off", |lab| lose(lab, LAST))?;
+                lab.change("cut node-c off", &[Hop], |lab| lose(lab, LAST))?;
             }
             Self::Scale => scale(&mut lab, count)?,
             Self::RollingUpdate => rolling_update(&mut lab, count)?,
             Self::NodeJoins => {
                 lab.open(count)?;
-                lab.change("node-c joins", |lab| {
+                lab.change("node-c joins", &[Slot, Chain], |lab| {
                     lab.start(1)?;
                     add_pods(lab, &[LAST; PODS / 2])
                 })?;
@@ -128,16 +131,20 @@ impl Event {
             }
             Self::TwoAtOnce => {
                 lab.open(count)?;
-                lab.change("rehash and add pods", |lab| {
+                lab.change("rehash and add pods", &[Hop, Slot, Chain], |lab| {
                     lab.cluster.topology.rehash(other)?;
                     add_pods(lab, &round_robin())
                 })?;
             }
             Self::NodeLostInChain => {
                 lab.open(count)?;
-                lab.change("add pods to node-b", |lab| add_pods(lab, &[1; PODS]))?;
-                lab.change("add pods to node-c", |lab| add_pods(lab, &[LAST; PODS]))?;
-                lab.change("cut node-b off", |lab| lose(lab, 1))?;
+                lab.prepare("add pods to node-b", |lab| add_pods(lab, &[1; PODS]))?;
+                // Nothing is sent in between, which would lead past node-b from then on.
+                let what = "add pods to node-c and cut node-b off";
+                lab.change(what, &[Slot, Chain], |lab| {
+                    add_pods(lab, &[LAST; PODS])?;
+                    lose(lab, 1)
+                })?;
             }
         }
         Ok(lab.finish())
@@ -147,15 +154,17 @@ impl Event {
 /// Connections are opened at both sizes; of both kinds of pods half go.
 fn scale(lab: &mut Lab, count: usize) -> Result<()> {
     lab.open(count / 2)?;
-    lab.change("10 to 20", |lab| add_pods(lab, &round_robin()))?;
+    lab.change("10 to 20", &[Slot, Chain], |lab| {
+        add_pods(lab, &round_robin())
+    })?;
     lab.open(count - count / 2)?;
     let pods: Vec<_> = lab.cluster.topology.pods().collect();
     let going = pods.iter().step_by(2).map(|pod| pod.name.clone());
     let going: BTreeSet<_> = going.collect();
-    lab.change("20 to 10", |lab| {
+    lab.change("20 to 10", &[Slot, Chain], |lab| {
         lab.expect(|pod| ready_unless(&going, pod))
     })?;
-    lab.change("remove the 10", |lab| remove(lab, &going))
+    lab.prepare("remove the 10", |lab| remove(lab, &going))
 }
 
 /// Connections are opened before and halfway.
@@ -166,7 +175,7 @@ fn rolling_update(lab: &mut Lab, count: usize) -> Result<()> {
     let mut going = BTreeSet::new();
     lab.open(count / 2)?;
     for half in old.chunks(PODS / 2) {
-        lab.change("replace 5 pods", |lab| {
+        lab.change("replace 5 pods", &[Slot, Chain], |lab| {
             for (node, name) in half {
                 lab.add_pod(*node)?;
                 lab.expect(|pod| ready_unless(&going, pod))?;
@@ -179,7 +188,7 @@ fn rolling_update(lab: &mut Lab, count: usize) -> Result<()> {
             lab.open(count - count / 2)?;
         }
     }
-    lab.change("remove the old ones", |lab| remove(lab, &going))
+    lab.prepare("remove the old ones", |lab| remove(lab, &going))
 }
 
 /// Connections are tried while a node has no agent, and when it has one again.
@@ -191,7 +200,7 @@ fn replace_agents(lab: &mut Lab, is_upgrade: bool) -> Result<()> {
     };
     for index in 0..lab.cluster.agents.len() {
         let before = lab.tables(index)?;
-        lab.change(&format!("{what} agent {index}"), |lab| {
+        lab.change(&format!("{what} agent {index}"), &[], |lab| {
             let agent = lab.cluster.agents.get_mut(index).context("no agent")?;
             if is_upgrade {
                 agent.end()
@@ -199,7 +208,7 @@ fn replace_agents(lab: &mut Lab, is_upgrade: bool) -> Result<()> {
                 agent.kill()
             }
         })?;
-        lab.change("start another", |lab| {
+        lab.change("start another", &[], |lab| {
             lab.cluster.restart_agent(index, &program)?;
             lab.cluster.wait_ready()?;
             lab.wait_routes()

@@ -9,15 +9,17 @@ use std::{env, mem};
 
 use anyhow::{Context, Result};
 use harness::cluster::{Cluster, SETTLE};
-use harness::hops::Hops;
+use harness::hops::{Hops, Seen};
 use harness::peer::bird::HOLD_TIME;
 use harness::process::Process;
-use harness::source::{Condition, Port, Service};
+use harness::source::{Condition, Policy, Port, Service};
 use harness::tables::Tables;
 use harness::topology::{Pod, Shape};
 use harness::traffic::client::{Association, Client, Connection, Probe};
 use harness::wait;
 use lb_common::outcome::Outcome;
+
+use crate::tally::{Need, Step, Tally};
 
 /// Nodes of every laboratory here.
 pub(crate) const NODES: u8 = 3;
@@ -67,32 +69,6 @@ impl Mode {
     }
 }
 
-/// What became of the connections of one family.
-#[derive(Debug)]
-pub(crate) struct Tally {
-    pub(crate) family: &'static str,
-    /// How many were opened.
-    pub(crate) connections: usize,
-    /// Those that had another first hop, or another pod in their slot, after some change.
-    pub(crate) moved: BTreeSet<SocketAddr>,
-    /// Packets that reached their pod along the chain.
-    pub(crate) chained: u64,
-    /// Flows that some agent asked the others for, and found.
-    pub(crate) located: u64,
-    /// GENEVE packets.
-    pub(crate) tunnelled: u64,
-    /// Those that did not go on though their pod lived.
-    pub(crate) broken: usize,
-    /// Why the first of them did not, or new ones went on failing.
-    pub(crate) why: Option<String>,
-    /// How long new connections failed, at most.
-    pub(crate) recovery: Duration,
-    /// UDP flows.
-    pub(crate) udp_flows: usize,
-    /// Those that another pod or none answered though theirs lived.
-    pub(crate) udp_strayed: usize,
-}
-
 /// The cluster, its servers and its connections.
 pub(crate) struct Lab {
     pub(crate) cluster: Cluster,
@@ -113,19 +89,7 @@ struct Family {
 
 impl Family {
     fn new(vip: IpAddr) -> Self {
-        let tally = Tally {
-            family: family(&vip),
-            connections: 0,
-            moved: BTreeSet::new(),
-            chained: 0,
-            located: 0,
-            tunnelled: 0,
-            broken: 0,
-            why: None,
-            recovery: Duration::ZERO,
-            udp_flows: 0,
-            udp_strayed: 0,
-        };
+        let tally = Tally::new(family(&vip));
         Self {
             vip,
             connections: Vec::new(),
@@ -149,6 +113,7 @@ impl Lab {
     pub(crate) fn build(
         lab: &str,
         mode: Mode,
+        policy: Policy,
         vips: &[IpAddr],
         pods: usize,
         empty: usize,
@@ -164,7 +129,8 @@ impl Lab {
             nodes: NODES,
             pods: 0,
         };
-        let cluster = Cluster::prepare(lab, shape, vec![service])?;
+        let mut cluster = Cluster::prepare(lab, shape, vec![service])?;
+        cluster.set_policy(policy)?;
         for number in 0..SOURCES {
             cluster.topology.client.ip(&format!(
                 "addr add {}/24 dev eth0\naddr add {}/64 dev eth0 nodad",
@@ -274,13 +240,33 @@ impl Lab {
         Ok(())
     }
 
-    /// Makes a change and finds out what became of the connections.
-    pub(crate) fn change(
+    /// Makes a change on the way to those that the event is about: only what breaks counts.
+    pub(crate) fn prepare(
         &mut self,
         what: &str,
         act: impl FnOnce(&mut Self) -> Result<()>,
     ) -> Result<()> {
+        self.act(what, None, act)
+    }
+
+    /// Makes a change that the event is about and finds out what became of the connections.
+    pub(crate) fn change(
+        &mut self,
+        what: &str,
+        needs: &[Need],
+        act: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        self.act(what, Some(needs), act)
+    }
+
+    fn act(
+        &mut self,
+        what: &str,
+        needs: Option<&[Need]>,
+        act: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
         say(what);
+        let pushed = self.pushed()?;
         let probes = self.probes()?;
         let event = Instant::now();
         act(self).with_context(|| what.to_owned())?;
@@ -296,7 +282,15 @@ impl Lab {
             tally.recovery = tally.recovery.max(recovery.unwrap_or_default());
         }
         drop(probes);
-        self.verify()
+        // An agent that was killed meanwhile counts anew.
+        let pushed = self.pushed()?.saturating_sub(pushed);
+        for (index, step) in self.verify()?.into_iter().enumerate() {
+            if let Some(needs) = needs {
+                let step = Step { pushed, ..step };
+                self.families[index].tally.add(what, needs, step);
+            }
+        }
+        Ok(())
     }
 
     /// What became of them all.
@@ -305,37 +299,43 @@ impl Lab {
         families.map(|family| family.tally).collect()
     }
 
-    /// Sends something over every connection, and adds to the tallies what moved and what broke.
-    fn verify(&mut self) -> Result<()> {
+    /// Sends something over every connection; what happened to those of each family.
+    fn verify(&mut self) -> Result<Vec<Step>> {
         say("verify");
+        let mut steps = Vec::new();
         for index in 0..self.families.len() {
             let connections = mem::take(&mut self.families[index].connections);
             let (chained, located) = (self.chained()?, self.located()?);
             let hops = Hops::watch(&self.cluster.topology)?;
-            let locals: Vec<_> = connections.iter().map(|open| open.local).collect();
-            let elsewhere = self.elsewhere(&connections)?;
+            let ends = connections.iter();
+            let ends: Vec<_> = ends
+                .map(|open| (open.local, open.greeting.pod.clone()))
+                .collect();
             let outcome = patient(&self.cluster)?.verify(connections);
             let seen = hops.end()?;
-            let chained = self.chained()? - chained;
-            let located = self.located()? - located;
+            let mut step = Step {
+                chained: self.chained()? - chained,
+                located: self.located()? - located,
+                tunnelled: seen.tunnelled,
+                ..Step::default()
+            };
+            let target = self.families[index].target();
+            self.look_up(&ends, target, &seen, &mut step)?;
+            for (local, _) in ends {
+                let Some(now) = seen.first.get(&local) else {
+                    continue;
+                };
+                if self.first.insert(local, now.clone()).as_ref() != Some(now) {
+                    step.by_hop.insert(local);
+                }
+            }
+            steps.push(step);
             let Family {
                 connections,
                 associations,
                 tally,
                 ..
             } = &mut self.families[index];
-            tally.moved.extend(elsewhere);
-            for local in locals {
-                let Some(now) = seen.first.get(&local) else {
-                    continue;
-                };
-                if self.first.insert(local, now.clone()).as_ref() != Some(now) {
-                    tally.moved.insert(local);
-                }
-            }
-            tally.chained += chained;
-            tally.located += located;
-            tally.tunnelled += seen.tunnelled;
             tally.broken += outcome.bad.len();
             if let Some(error) = outcome.bad.first() {
                 tally.why.get_or_insert(format!("{error:#}"));
@@ -345,29 +345,46 @@ impl Lab {
             tally.udp_strayed += flows.bad.len();
             *associations = flows.good;
         }
-        Ok(())
+        Ok(steps)
     }
 
-    /// Connections whose slot names another pod than theirs.
-    fn elsewhere(&self, connections: &[Connection]) -> Result<Vec<SocketAddr>> {
-        let tables = self.running().next().context("no agent runs")?;
-        let tables = self.tables(tables)?;
-        let pods = self.cluster.topology.pods();
-        let pods: BTreeMap<_, _> = pods.map(|pod| (pod.name.as_str(), pod.addresses)).collect();
-        let mut elsewhere = Vec::new();
-        for Connection {
-            local,
-            target,
-            greeting,
-            ..
-        } in connections
-        {
-            let own = pods.get(greeting.pod.as_str()).context("a pod of ours")?;
-            if !own.contains(&tables.backend(*local, *target)?) {
-                elsewhere.push(*local);
-            }
+    /// Finds the connections whose slot names another pod than theirs, or none on the node of theirs, in the
+    /// tables of the node that got them.
+    fn look_up(
+        &self,
+        ends: &[(SocketAddr, String)],
+        target: SocketAddr,
+        seen: &Seen,
+        step: &mut Step,
+    ) -> Result<()> {
+        let topology = &self.cluster.topology;
+        let mut tables = BTreeMap::new();
+        for node in self.running() {
+            let name = topology.nodes.get(node).context("no such node")?;
+            tables.insert(name.name.as_str(), self.tables(node)?);
         }
-        Ok(elsewhere)
+        let any = tables.values().next().context("no agent runs")?;
+        let by_name: BTreeMap<_, _> = topology.pods().map(|pod| (&pod.name, pod)).collect();
+        let node_of: BTreeMap<IpAddr, &str> = topology
+            .pods()
+            .flat_map(|pod| pod.addresses.map(|address| (address, pod.node.as_str())))
+            .collect();
+        for (local, pod) in ends {
+            let own = by_name.get(pod).context("a pod of ours")?;
+            let hop = seen.first.get(local);
+            let tables = hop.and_then(|hop| tables.get(hop.as_str())).unwrap_or(any);
+            let owners = tables.owners(*local, target)?;
+            let [current, ..] = owners;
+            if !current.is_some_and(|current| own.addresses.contains(&current)) {
+                step.by_slot.insert(*local);
+            }
+            let mut nodes = owners
+                .iter()
+                .flatten()
+                .filter_map(|owner| node_of.get(owner));
+            step.forgotten += usize::from(!nodes.any(|node| *node == own.node));
+        }
+        Ok(())
     }
 
     /// Packets that reached their pod along the chain, until now, on all nodes.
@@ -383,6 +400,14 @@ impl Lab {
         agents
             .filter(|agent| agent.is_running())
             .map(|agent| Ok(agent.status()?.peer.found))
+            .sum()
+    }
+
+    /// Flows that were sent ahead, until now, by all agents.
+    fn pushed(&self) -> Result<u64> {
+        self.running()
+            .filter_map(|node| self.cluster.agents.get(node))
+            .map(|agent| Ok(agent.status()?.peer.pushed))
             .sum()
     }
 

@@ -1,12 +1,13 @@
 //! What must not break open connections, tried on many of them in namespaces.
 //!
 //! `event` makes things happen in a `lab`, which opens connections, and tells after each change which moved
-//! and which broke; `report` says what that must amount to. Every row of the report speaks the test runner's
+//! and which broke; `tally` knows what must have happened for that to show anything, `report` says what that must amount to. Every row of the report speaks the test runner's
 //! language too, so that `cargo xtask test` counts it; `cargo xtask test breaks` runs these alone.
 
 mod event;
 mod lab;
 mod report;
+mod tally;
 
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -22,13 +23,13 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use event::Event;
 use lab::{Mode, PORT, VIPS};
-use report::{Case, Report};
+use report::{Case, Report, Row};
 
 /// Events that leave a connection's pod alive, and the connections.
 #[derive(Parser)]
 #[command(name = "breaks")]
 struct Args {
-    /// Only rows whose name, `event::mode`, contains one of these words
+    /// Only rows whose name, `event::mode[::policy]`, contains one of these words
     filters: Vec<String>,
     /// End with one line of JSON on standard output; all else goes to standard error
     #[arg(long)]
@@ -103,10 +104,18 @@ fn try_all(args: &Args, out: &mut impl Write, report: &mut Report) -> Result<()>
     };
     for mode in Mode::ALL {
         let events = Event::ALL.into_iter();
-        for event in events.filter(|event| wanted(&format!("{}::{}", event.name(), mode.name()))) {
+        let rows =
+            events.flat_map(|event| event.policies().iter().map(move |policy| (event, *policy)));
+        let rows = rows.map(|(event, policy)| Row {
+            event,
+            mode,
+            policy,
+        });
+        for row in rows.filter(|row| wanted(&row.name())) {
             for vips in runs {
                 let began = Instant::now();
-                for case in try_event(event, mode, vips, args.connections) {
+                lab::say(&row.name());
+                for case in try_event(row, vips, args.connections) {
                     let verdict = if case.ok { "ok" } else { "FAILED" };
                     writeln!(out, "test {} ... {verdict}", case.name())?;
                     report.cases.push(case);
@@ -119,15 +128,15 @@ fn try_all(args: &Args, out: &mut impl Write, report: &mut Report) -> Result<()>
 }
 
 /// One event with connections to these VIPs, and what became of them.
-fn try_event(event: Event, mode: Mode, vips: &[IpAddr], connections: usize) -> Vec<Case> {
-    match event.run(mode, vips, connections) {
+fn try_event(row: Row, vips: &[IpAddr], connections: usize) -> Vec<Case> {
+    match row.event.run(row.mode, row.policy, vips, connections) {
         Ok(tallies) => {
             let tallies = tallies.iter();
-            tallies.map(|tally| Case::new(event, mode, tally)).collect()
+            tallies.map(|tally| Case::new(row, tally)).collect()
         }
         Err(error) => {
             let _ = writeln!(io::stderr(), "{error:#}");
-            let unfinished = |vip| Case::unfinished(event, mode, vip, &error);
+            let unfinished = |vip| Case::unfinished(row, vip, &error);
             vips.iter().map(unfinished).collect()
         }
     }

@@ -4,10 +4,39 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
+use harness::source::Policy;
 use serde::Serialize;
 
 use crate::event::Event;
-use crate::lab::{Mode, Tally, family};
+use crate::lab::{Mode, family};
+use crate::tally::Tally;
+
+/// What is tried.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    pub(crate) event: Event,
+    pub(crate) mode: Mode,
+    pub(crate) policy: Policy,
+}
+
+impl Row {
+    /// `event::mode[::policy]`.
+    pub(crate) fn name(self) -> String {
+        let name = format!("{}::{}", self.event.name(), self.mode.name());
+        match self.policy {
+            Policy::Cluster => name,
+            Policy::Local | Policy::Zones => format!("{name}::{}", self.policy()),
+        }
+    }
+
+    const fn policy(self) -> &'static str {
+        match self.policy {
+            Policy::Cluster => "cluster",
+            Policy::Local => "local",
+            Policy::Zones => "zones",
+        }
+    }
+}
 
 /// All rows.
 #[derive(Debug, Default)]
@@ -21,12 +50,24 @@ pub(crate) struct Case {
     event: &'static str,
     mode: &'static str,
     family: &'static str,
+    /// `cluster`, `local` or `zones`: what nodes choose among.
+    policy: &'static str,
+    #[serde(skip)]
+    name: String,
     /// Opened.
     connections: usize,
-    /// Those that had another first hop, or another pod in their slot.
+    /// Those that had another first hop, or another pod in their slot, after a change that the event is about.
     moved: usize,
+    /// Those of them that had another first hop.
+    moved_by_hop: usize,
+    /// Those of them that had another pod in their slot.
+    moved_by_slot: usize,
+    /// Those whose slot named no pod on the node of theirs.
+    forgotten: usize,
     /// Packets that reached their pod along the chain.
     chained: u64,
+    /// Flows of both families that were sent ahead to the owners of their slots.
+    pushed: u64,
     /// Flows that their pod's node was asked for.
     located: u64,
     /// Connections that did not go on though their pod lived.
@@ -44,65 +85,65 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// The row of an event that was gone through.
-    pub(crate) fn new(event: Event, mode: Mode, tally: &Tally) -> Self {
-        let unused = [
-            (event.moves() && tally.moved.is_empty(), "nothing moved"),
-            (
-                event.chains() && tally.chained == 0,
-                "no packet took the chain",
-            ),
-            (
-                mode == Mode::Geneve && tally.tunnelled == 0,
-                "no packet took the tunnel",
-            ),
-        ];
-        let unused = unused.into_iter().find_map(|(is, what)| is.then_some(what));
-        let wrong = tally.why.clone().or_else(|| unused.map(str::to_owned));
+    /// The case of a row that was gone through.
+    pub(crate) fn new(row: Row, tally: &Tally) -> Self {
+        let unused = tally.unused(row.mode == Mode::Geneve);
+        let wrong = tally.why.clone().or(unused);
+        let total = &tally.total;
         Self {
-            event: event.name(),
-            mode: mode.name(),
-            family: tally.family,
             connections: tally.connections,
-            moved: tally.moved.len(),
-            chained: tally.chained,
-            located: tally.located,
+            moved: tally.moved(),
+            moved_by_hop: total.by_hop.len(),
+            moved_by_slot: total.by_slot.len(),
+            forgotten: total.forgotten,
+            chained: total.chained,
+            pushed: total.pushed,
+            located: total.located,
             broken: tally.broken,
             recovery_ms: tally.recovery.as_millis(),
             udp_flows: tally.udp_flows,
             udp_strayed: tally.udp_strayed,
-            ok: wrong.is_none(),
+            ok: wrong.is_none() && tally.broken == 0,
             remark: wrong,
+            ..Self::empty(row, tally.family)
         }
     }
 
-    /// The row of an event that could not be gone through.
-    pub(crate) fn unfinished(
-        event: Event,
-        mode: Mode,
-        vip: &IpAddr,
-        error: &anyhow::Error,
-    ) -> Self {
+    /// The case of a row that could not be gone through.
+    pub(crate) fn unfinished(row: Row, vip: &IpAddr, error: &anyhow::Error) -> Self {
         Self {
-            event: event.name(),
-            mode: mode.name(),
-            family: family(vip),
+            remark: Some(format!("could not be tried: {error:#}")),
+            ..Self::empty(row, family(vip))
+        }
+    }
+
+    fn empty(row: Row, family: &'static str) -> Self {
+        Self {
+            event: row.event.name(),
+            mode: row.mode.name(),
+            family,
+            policy: row.policy(),
+            name: format!("{}::{family}", row.name()),
             connections: 0,
             moved: 0,
+            moved_by_hop: 0,
+            moved_by_slot: 0,
+            forgotten: 0,
             chained: 0,
+            pushed: 0,
             located: 0,
             broken: 0,
             recovery_ms: 0,
             udp_flows: 0,
             udp_strayed: 0,
             ok: false,
-            remark: Some(format!("could not be tried: {error:#}")),
+            remark: None,
         }
     }
 
-    /// `event::mode::family`.
-    pub(crate) fn name(&self) -> String {
-        format!("{}::{}::{}", self.event, self.mode, self.family)
+    /// `event::mode[::policy]::family`.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -121,9 +162,13 @@ impl Report {
             "event",
             "mode",
             "family",
+            "policy",
             "connections",
             "moved",
+            "by hop",
+            "by slot",
             "chained",
+            "pushed",
             "located",
             "broken",
             "recovery ms",
@@ -138,9 +183,13 @@ impl Report {
                 case.event,
                 case.mode,
                 case.family,
+                case.policy,
                 &case.connections.to_string(),
                 &case.moved.to_string(),
+                &case.moved_by_hop.to_string(),
+                &case.moved_by_slot.to_string(),
                 &case.chained.to_string(),
+                &case.pushed.to_string(),
                 &case.located.to_string(),
                 &case.broken.to_string(),
                 &case.recovery_ms.to_string(),
@@ -149,7 +198,7 @@ impl Report {
                 case.remark.as_deref().unwrap_or_default(),
             ]);
         }
-        for column in table.column_iter_mut().skip(4).take(8) {
+        for column in table.column_iter_mut().skip(5).take(11) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         format!("{table}\n")

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::agent::{Agent, Status};
 use crate::peer::bird::{Bird, tor_config};
-use crate::source::{self, Condition, Directory, Service};
+use crate::source::{self, Condition, Directory, Policy, Service};
 use crate::topology::{Node, Pod, Shape, TOR, Topology};
 use crate::wait;
 
@@ -30,6 +30,8 @@ pub struct Cluster {
     pub agents: Vec<Agent>,
     /// The Services; every pod is an endpoint of each.
     pub services: Vec<Service>,
+    /// What nodes choose among.
+    policy: Policy,
 }
 
 impl Cluster {
@@ -58,6 +60,7 @@ impl Cluster {
             router: Bird::start(&topology.tor, topology.dir(), &router_config)?,
             agents: Vec::new(),
             services,
+            policy: Policy::default(),
             topology,
         };
         cluster
@@ -93,6 +96,19 @@ impl Cluster {
         let (source, dir) = (self.directory.path(), self.topology.dir());
         *agent = Agent::start_build(program, node, source, dir)?;
         Ok(())
+    }
+
+    /// Writes the Services under another policy.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn set_policy(&mut self, policy: Policy) -> Result<()> {
+        self.policy = policy;
+        let mut services = self.services.iter();
+        services.try_for_each(|service| {
+            let yaml = service.yaml_under(policy);
+            self.directory.write(service.name, &yaml)
+        })
     }
 
     /// Writes the Node objects.
@@ -145,24 +161,32 @@ impl Cluster {
             .collect()
     }
 
-    /// Waits until every agent gives new connections, on every frontend, to exactly the pods wanted.
+    /// Waits until every agent gives new connections, on every frontend, to exactly the pods wanted among
+    /// which its node chooses.
     ///
     /// # Errors
     /// When that takes longer than [`SETTLE`], or an agent ends.
     pub fn wait_serving(&mut self, wanted: impl Fn(&Pod) -> bool) -> Result<()> {
         let pods = self.topology.pods().filter(|pod| wanted(pod));
-        let wanted: BTreeSet<IpAddr> = pods.flat_map(|pod| pod.addresses).collect();
-        let serving = |status: &Status| {
-            let backends = status.frontends.iter().flat_map(|f| &f.backends);
-            let chosen = backends.filter(|backend| backend.slots > 0);
-            let chosen: BTreeSet<_> = chosen.map(|backend| backend.address).collect();
-            status.in_sync && chosen == wanted
-        };
-        self.agents.iter_mut().try_for_each(|agent| {
-            agent
-                .wait_for("the pods that get connections", SETTLE, serving)
-                .map(drop)
-        })
+        let wanted: Vec<_> = pods.collect();
+        let nodes = self.topology.nodes.iter();
+        self.agents
+            .iter_mut()
+            .zip(nodes)
+            .try_for_each(|(agent, node)| {
+                let pods = wanted.iter();
+                let pods = pods.filter(|pod| self.policy.chooses(&node.name, &pod.node));
+                let wanted: BTreeSet<IpAddr> = pods.flat_map(|pod| pod.addresses).collect();
+                let serving = |status: &Status| {
+                    let backends = status.frontends.iter().flat_map(|f| &f.backends);
+                    let chosen = backends.filter(|backend| backend.slots > 0);
+                    let chosen: BTreeSet<_> = chosen.map(|backend| backend.address).collect();
+                    status.in_sync && chosen == wanted
+                };
+                agent
+                    .wait_for("the pods that get connections", SETTLE, serving)
+                    .map(drop)
+            })
     }
 
     /// Waits until the router's kernel has a route to the VIP by exactly the nodes of these indexes.

@@ -84,6 +84,29 @@ pub struct Service {
     pub forwarding: Option<&'static str>,
 }
 
+/// What nodes choose among for new connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Policy {
+    /// All pods.
+    #[default]
+    Cluster,
+    /// Their own: `externalTrafficPolicy: Local`.
+    Local,
+    /// Those in their zone, by the hints of the EndpointSlices.
+    Zones,
+}
+
+impl Policy {
+    /// Whether a node chooses among others the pods of another one.
+    pub fn chooses(self, node: &str, other: &str) -> bool {
+        match self {
+            Self::Cluster => true,
+            Self::Local => node == other,
+            Self::Zones => zone(node) == zone(other),
+        }
+    }
+}
+
 /// What an EndpointSlice says of a pod.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Condition {
@@ -106,6 +129,11 @@ impl From<bool> for Condition {
 impl Service {
     /// The Service as YAML.
     pub fn yaml(&self) -> String {
+        self.yaml_under(Policy::Cluster)
+    }
+
+    /// The same under a policy.
+    pub fn yaml_under(&self, policy: Policy) -> String {
         let Self {
             name,
             addresses,
@@ -115,6 +143,11 @@ impl Service {
         let forwarding = forwarding.map_or(String::new(), |word| {
             format!("\n    torline.io/forwarding: {word}")
         });
+        let choice = match policy {
+            Policy::Cluster => "",
+            Policy::Local => "\n  externalTrafficPolicy: Local",
+            Policy::Zones => "\n  trafficDistribution: PreferClose",
+        };
         let policy = if addresses.len() > 1 {
             "RequireDualStack"
         } else {
@@ -132,7 +165,7 @@ metadata:
     metallb.io/loadBalancerIPs: {vips}{forwarding}
 spec:
   type: LoadBalancer
-  ipFamilyPolicy: {policy}
+  ipFamilyPolicy: {policy}{choice}
   ipFamilies: [{families}]
   selector: {{app: {name}}}
   ports:
@@ -204,8 +237,10 @@ ports:
                 yaml,
                 "  - addresses: [\"{address}\"]
     nodeName: {node}
+    hints: {{forZones: [{{name: {zone}}}]}}
     conditions: {{ready: {ready}, serving: {serving}, terminating: {terminating}}}",
                 node = pod.node,
+                zone = zone(&pod.node),
                 serving = ready || terminating,
             );
         }
@@ -222,6 +257,7 @@ pub fn nodes_yaml(nodes: &[Node]) -> String {
 kind: Node
 metadata:
   name: {}
+  labels: {{topology.kubernetes.io/zone: {}}}
 status:
   addresses:
     - {{type: InternalIP, address: {addr4}}}
@@ -229,7 +265,8 @@ status:
   conditions:
     - {{type: Ready, status: \"True\"}}
 ",
-            node.name
+            node.name,
+            zone(&node.name),
         )
     };
     nodes
@@ -237,6 +274,15 @@ status:
         .map(node_yaml)
         .collect::<Vec<_>>()
         .join("---\n")
+}
+
+/// The zone of a node: every second one is in the same.
+fn zone(node: &str) -> &'static str {
+    let last = node.bytes().last();
+    match last {
+        Some(letter) if letter % 2 == 0 => "west",
+        _ => "east",
+    }
 }
 
 /// The namespace, the keys, the pools, the router as a peer over each family, and what is announced how.

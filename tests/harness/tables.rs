@@ -70,11 +70,15 @@ impl Tables {
         self.element::<{ size_of::<Config>() }, _>(map::CONFIG, 0)
     }
 
-    /// The pod to which a TCP connection's packets go now.
+    /// The pods that a TCP connection's slot names: first the one to which its packets go now.
     ///
     /// # Errors
     /// When nothing serves the target.
-    pub fn backend(&self, local: SocketAddr, target: SocketAddr) -> Result<IpAddr> {
+    pub fn owners(
+        &self,
+        local: SocketAddr,
+        target: SocketAddr,
+    ) -> Result<[Option<IpAddr>; Slot::DEPTH]> {
         let config = self.config()?;
         let ports = Ports {
             source: Be16::new(local.port()),
@@ -110,9 +114,25 @@ impl Tables {
         };
         let index = frontend.slots + (hash & frontend.mask);
         let slot: Slot = self.element::<{ size_of::<Slot>() }, _>(map::SLOTS, index)?;
-        let index = frontend.backends + u32::from(slot.current());
-        let backend: Backend = self.element::<{ size_of::<Backend>() }, _>(map::BACKENDS, index)?;
-        Ok(address(backend.addr, target.is_ipv4()))
+        let mut owners = [None; Slot::DEPTH];
+        for (owner, number) in owners.iter_mut().zip(slot.owners()) {
+            if number != 0 {
+                let index = frontend.backends + u32::from(number);
+                let backend: Backend =
+                    self.element::<{ size_of::<Backend>() }, _>(map::BACKENDS, index)?;
+                *owner = Some(address(backend.addr, target.is_ipv4()));
+            }
+        }
+        Ok(owners)
+    }
+
+    /// The pod to which a TCP connection's packets go now.
+    ///
+    /// # Errors
+    /// When nothing serves the target.
+    pub fn backend(&self, local: SocketAddr, target: SocketAddr) -> Result<IpAddr> {
+        let [owner, ..] = self.owners(local, target)?;
+        owner.context("nobody owns the slot")
     }
 
     /// How often something happened on this node.

@@ -70,6 +70,11 @@ pub(crate) fn node_name(node: NodeId) -> String {
     format!("node-{node}")
 }
 
+/// Zone of a node: there are two.
+fn zone(node: NodeId) -> String {
+    format!("zone-{}", node % 2)
+}
+
 /// MAC of a node's compute port.
 pub(crate) fn node_mac(node: NodeId) -> Mac {
     Mac([0x02, 0, 0, 0, 0, node])
@@ -88,8 +93,19 @@ pub(crate) fn frontend(family: Family, protocol: Protocol) -> FrontendName {
     }
 }
 
+/// What nodes choose among for new connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Policy {
+    /// All pods.
+    Cluster,
+    /// Their own.
+    Local,
+    /// Those in their zone.
+    Zones,
+}
+
 /// A cluster without nodes and pods.
-pub(crate) fn empty(family: Family, key: [u8; 32]) -> Cluster {
+pub(crate) fn empty(family: Family, policy: Policy, key: [u8; 32]) -> Cluster {
     let port = |name: &str, protocol, port| ServicePort {
         name: name.into(),
         protocol,
@@ -104,7 +120,11 @@ pub(crate) fn empty(family: Family, key: [u8; 32]) -> Cluster {
         ],
         families: vec![family],
         family_policy: FamilyPolicy::SingleStack,
-        traffic_policy: TrafficPolicy::Cluster,
+        traffic_policy: match policy {
+            Policy::Cluster | Policy::Zones => TrafficPolicy::Cluster,
+            Policy::Local => TrafficPolicy::Local,
+        },
+        follows_hints: policy == Policy::Zones,
         client_affinity: false,
         selector: "app=web".into(),
         requested_addresses: Ok(vec![vip(family)]),
@@ -150,6 +170,7 @@ pub(crate) fn describe<'a>(
                 addresses: vec![node_address(family, *node)],
                 mac: Some(node_mac(*node)),
                 ready: true,
+                labels: [("topology.kubernetes.io/zone".into(), zone(*node))].into(),
                 ..Node::default()
             };
             (node_name(*node), object)
@@ -175,6 +196,7 @@ fn endpoint(pod: &Pod) -> Endpoint {
         ready: pod.is_ready && !pod.is_terminating,
         serving: pod.is_ready,
         terminating: pod.is_terminating,
+        zones: [zone(pod.node)].into(),
     }
 }
 

@@ -6,6 +6,8 @@ use lb_userspace::model::cluster::Family;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use crate::agent::Way;
+use crate::cluster::Policy;
 use crate::script::{Change, FOR_EVER, GRACE, Task};
 use crate::tally::Tally;
 use crate::world::{Setup, World};
@@ -33,17 +35,20 @@ pub(crate) fn run(setup: Setup, script: &[(u64, Change)], settling: u64) -> Tall
 
 fn setups() -> impl Strategy<Value = Setup> {
     let sizes = (2u8..=5, 1u16..=8, select(vec![Family::V4, Family::V6]));
+    let policies = select(vec![Policy::Cluster, Policy::Local, Policy::Zones]);
     let late_copies = select(vec![0, 200]);
     (
         sizes,
+        policies,
         any::<bool>(),
         any::<bool>(),
         late_copies,
         any::<u64>(),
     )
         .prop_map(
-            |((nodes, pods, family), churn, uneven, late_copies, seed)| Setup {
+            |((nodes, pods, family), policy, churn, uneven, late_copies, seed)| Setup {
                 family,
+                policy,
                 nodes,
                 pods,
                 connections: 40,
@@ -124,6 +129,7 @@ proptest! {
 fn the_same_seed_gives_the_same_run() {
     let setup = Setup {
         family: Family::V6,
+        policy: Policy::Cluster,
         nodes: 3,
         pods: 4,
         connections: 30,
@@ -143,10 +149,46 @@ fn the_same_seed_gives_the_same_run() {
     );
 }
 
+/// The node that gets a connection after the re-hash chooses among other pods than the node before.
+fn rehash_under(policy: Policy) -> Tally {
+    let setup = Setup {
+        family: Family::V4,
+        policy,
+        nodes: 4,
+        pods: 8,
+        connections: 200,
+        udp_clients: 20,
+        depth: 4,
+        churn: false,
+        reuses_ports: false,
+        late_copies: 0,
+        uneven: false,
+        seed: 11,
+    };
+    run(setup, &[(0, Change::Rehash)], 30_000)
+}
+
+#[test]
+fn a_rehash_breaks_nothing_where_nodes_or_zones_keep_to_their_own_pods() {
+    for policy in [Policy::Local, Policy::Zones] {
+        let tally = rehash_under(policy);
+        assert_eq!(tally.violations, Default::default(), "{policy:?}");
+        assert_eq!((tally.broken, tally.lost_with_pod), (0, 0), "{policy:?}");
+        // Slots name what the other three nodes choose.
+        assert!(tally.by(Way::Chain(1)) > 20, "{policy:?}");
+        assert_eq!(
+            (tally.by(Way::Locate), tally.questions),
+            (0, 0),
+            "{policy:?}"
+        );
+    }
+}
+
 #[test]
 fn a_lost_first_hop_breaks_no_connection() {
     let setup = Setup {
         family: Family::V4,
+        policy: Policy::Cluster,
         nodes: 4,
         pods: 3,
         connections: 200,
@@ -169,6 +211,7 @@ fn a_lost_first_hop_breaks_no_connection() {
 fn a_late_copy_of_a_syn_breaks_nothing() {
     let setup = Setup {
         family: Family::V4,
+        policy: Policy::Cluster,
         nodes: 3,
         pods: 3,
         connections: 100,
@@ -188,6 +231,7 @@ fn a_late_copy_of_a_syn_breaks_nothing() {
 fn a_late_copy_of_a_syn_may_inherit_what_a_lost_node_had() {
     let setup = Setup {
         family: Family::V4,
+        policy: Policy::Cluster,
         nodes: 2,
         pods: 4,
         connections: 40,

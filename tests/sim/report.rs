@@ -8,6 +8,7 @@ use lb_userspace::model::cluster::Family;
 use serde::Serialize;
 
 use crate::agent::Way;
+use crate::cluster::Policy;
 use crate::properties::run;
 use crate::script::{Change, FOR_EVER, GRACE};
 use crate::tally::{Place, Tally};
@@ -16,6 +17,7 @@ use crate::world::Setup;
 /// A kind of change.
 struct Kind {
     name: &'static str,
+    policy: Policy,
     nodes: u8,
     pods: u16,
     uneven: bool,
@@ -50,6 +52,7 @@ struct Row {
 fn kinds() -> Vec<Kind> {
     let kind = |name, pods, script, settling| Kind {
         name,
+        policy: Policy::Cluster,
         nodes: 5,
         pods,
         uneven: false,
@@ -64,6 +67,24 @@ fn kinds() -> Vec<Kind> {
     let flap: Vec<_> = (0..8).map(|n| (6_000, Change::Flap(n))).collect();
     vec![
         kind("router re-hash", 10, vec![(0, Change::Rehash)], 10_000),
+        Kind {
+            policy: Policy::Local,
+            ..kind(
+                "the same, policy Local",
+                10,
+                vec![(0, Change::Rehash)],
+                10_000,
+            )
+        },
+        Kind {
+            policy: Policy::Zones,
+            ..kind(
+                "the same, zone hints",
+                10,
+                vec![(0, Change::Rehash)],
+                10_000,
+            )
+        },
         kind(
             "first hop withdrawn",
             10,
@@ -118,6 +139,24 @@ fn kinds() -> Vec<Kind> {
                 40_000,
             )
         },
+        Kind {
+            policy: Policy::Local,
+            ..kind(
+                "the same, policy Local, and a re-hash",
+                10,
+                vec![(0, roll(FOR_EVER)), (40_000, Change::Rehash)],
+                40_000,
+            )
+        },
+        Kind {
+            policy: Policy::Zones,
+            ..kind(
+                "the same, zone hints",
+                10,
+                vec![(0, roll(FOR_EVER)), (40_000, Change::Rehash)],
+                40_000,
+            )
+        },
         kind(
             "two rolling updates, draining throughout",
             10,
@@ -158,6 +197,7 @@ fn kinds() -> Vec<Kind> {
 fn measure(kind: &Kind, depth: usize, connections: u16) -> Row {
     let setup = Setup {
         family: Family::V4,
+        policy: kind.policy,
         nodes: kind.nodes,
         pods: kind.pods,
         connections,

@@ -1,6 +1,7 @@
 //! The router: spreads packets for VIPs over its next hops by a hash that can
 //! be re-seeded.
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use harness::frame::FrameBuilder;
@@ -17,6 +18,8 @@ pub(crate) const MAC: Mac = Mac([0x02, 0, 0, 0, 1, 0]);
 pub(crate) struct Router {
     /// Nodes that announce the VIP, in the order in which the router counts them.
     pub(crate) next_hops: Vec<NodeId>,
+    /// Those that announce it no more, since they have no pods to serve it.
+    pub(crate) idle: BTreeSet<NodeId>,
     /// Seed of the hash.
     pub(crate) seed: u64,
 }
@@ -28,7 +31,9 @@ impl Router {
         (packet.source, packet.source_port).hash(&mut hasher);
         (packet.destination, packet.destination_port).hash(&mut hasher);
         let hash = mix(hasher.finish() ^ self.seed);
-        let at = hash.checked_rem(self.next_hops.len() as u64)?;
-        self.next_hops.get(at as usize).copied()
+        let hops = self.next_hops.iter().filter(|hop| !self.idle.contains(hop));
+        let hops: Vec<&NodeId> = hops.collect();
+        let at = hash.checked_rem(hops.len() as u64)?;
+        hops.get(at as usize).map(|hop| **hop)
     }
 }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use lb_userspace::model::cluster::{Cluster, Family, Protocol};
 
 use crate::client::{Client, End, Phase};
-use crate::cluster;
+use crate::cluster::{self, Policy};
 use crate::node::{FlowName, Node, NodeId, Pace, View};
 use crate::pod::{Pod, PodId};
 use crate::random::Random;
@@ -35,6 +35,7 @@ const QUARANTINE: u64 = 20_000;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
     pub(crate) family: Family,
+    pub(crate) policy: Policy,
     pub(crate) nodes: u8,
     pub(crate) pods: u16,
     pub(crate) connections: u16,
@@ -87,13 +88,14 @@ impl World {
             pods: BTreeMap::new(),
             router: Router {
                 next_hops: Vec::new(),
+                idle: BTreeSet::new(),
                 seed: random.next(),
             },
             tally: Tally::default(),
             tasks: BTreeMap::new(),
             clients: Vec::new(),
             by_name: BTreeMap::new(),
-            truth: cluster::empty(setup.family, key.try_into().unwrap()),
+            truth: cluster::empty(setup.family, setup.policy, key.try_into().unwrap()),
             views: Vec::new(),
             died: BTreeMap::new(),
             addresses: 0,
@@ -147,6 +149,11 @@ impl World {
             dead: BTreeSet::new(),
         };
         self.views.push((self.now, view));
+        if self.setup.policy == Policy::Local {
+            let serving = self.pods.values().filter(|pod| pod.is_ready);
+            let serving: BTreeSet<NodeId> = serving.map(|pod| pod.node).collect();
+            self.router.idle = nodes.difference(&serving).copied().collect();
+        }
     }
 
     /// Starts a pod, with an address used before if there is one and `reuse` asks for it.

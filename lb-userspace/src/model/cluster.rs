@@ -165,6 +165,8 @@ pub struct Service {
     pub family_policy: FamilyPolicy,
     /// `externalTrafficPolicy`.
     pub traffic_policy: TrafficPolicy,
+    /// The zone hints of endpoints are followed: `trafficDistribution` or annotation `topology-mode`.
+    pub follows_hints: bool,
     /// `sessionAffinity: ClientIP`.
     pub client_affinity: bool,
     /// `spec.selector` as canonical text: the backend key of address sharing.
@@ -209,6 +211,8 @@ pub struct Endpoint {
     pub serving: bool,
     /// `conditions.terminating` is true.
     pub terminating: bool,
+    /// `hints.forZones`: the zones whose nodes are to choose it.
+    pub zones: BTreeSet<String>,
 }
 
 /// A Node.
@@ -232,6 +236,14 @@ pub struct Node {
     pub is_draining: bool,
     /// `spec.unschedulable`: no pods are to come.
     pub is_cordoned: bool,
+}
+
+impl Node {
+    /// The zone it is in: label `topology.kubernetes.io/zone`.
+    pub fn zone(&self) -> Option<&str> {
+        let zone = self.labels.get("topology.kubernetes.io/zone");
+        zone.map(String::as_str).filter(|zone| !zone.is_empty())
+    }
 }
 
 /// One requirement of a label selector.

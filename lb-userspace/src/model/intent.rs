@@ -81,6 +81,18 @@ pub struct FrontendIntent {
     pub forwarding: Option<Forwarding>,
     /// Backends in ascending order of (address, port).
     pub backends: Vec<BackendIntent>,
+    /// What nodes choose among for new connections, where not all of them choose among the same.
+    pub choices: Option<Choices>,
+}
+
+/// What groups of nodes choose among for new connections.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Choices {
+    /// For each group the places in `backends`, ascending, each with the weight it has there. Equal on all
+    /// nodes.
+    pub groups: Vec<Vec<(u32, u32)>>,
+    /// The groups that this node looks to for a connection which it does not know, first to last.
+    pub others: Vec<usize>,
 }
 
 /// A backend.

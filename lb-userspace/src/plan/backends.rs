@@ -1,10 +1,16 @@
 //! What stands behind the ports of a Service.
+//!
+//! Every endpoint is a backend on every node: what a node does not choose among for new connections has
+//! weight 0 there and may have connections all the same. `groups` says which nodes choose among what.
+
+mod groups;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use self::groups::Groups;
 use crate::model::cluster::Cluster;
 use crate::model::cluster::Endpoint;
 use crate::model::cluster::Family;
@@ -13,6 +19,7 @@ use crate::model::cluster::Service;
 use crate::model::cluster::ServicePort;
 use crate::model::cluster::TrafficPolicy;
 use crate::model::intent::BackendIntent;
+use crate::model::intent::Choices;
 use crate::model::intent::Finding;
 use crate::model::name::ObjectName;
 
@@ -53,16 +60,38 @@ impl<'a> Nodes<'a> {
 /// The routable endpoints of a Service.
 pub struct Behind<'a> {
     endpoints: Vec<(&'a Endpoint, &'a str, u32)>,
+    nodes: &'a Nodes<'a>,
+    rule: Rule,
+}
+
+/// Which backends a node chooses among for new connections.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    /// All.
+    All,
+    /// Those on the node.
+    Node,
+    /// Those that are hinted for the node's zone.
+    Zone,
+}
+
+/// What stands behind one port in one family.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Choice {
+    /// The backends, in ascending order of (address, port), with their weights on this node.
+    pub backends: Vec<BackendIntent>,
+    /// What other nodes choose among, if that is not the same.
+    pub choices: Option<Choices>,
 }
 
 impl<'a> Behind<'a> {
-    /// The endpoints that packets may be sent to from this node, with the node each runs on and the
-    /// weight it has there. Endpoints on no known node are left out with a finding.
+    /// The endpoints that packets may be sent to, with the node each runs on and the weight it has there.
+    /// Endpoints on no known node are left out with a finding.
     pub fn new(
         name: &ObjectName,
         service: &Service,
         endpoints: &'a [Endpoint],
-        nodes: &Nodes<'a>,
+        nodes: &'a Nodes<'a>,
         findings: &mut Vec<Finding>,
     ) -> Self {
         let mut lost = BTreeSet::new();
@@ -82,9 +111,7 @@ impl<'a> Behind<'a> {
                 });
                 continue;
             };
-            if service.traffic_policy == TrafficPolicy::Cluster || node == nodes.local {
-                found.push((endpoint, node, u32::from(object.weight.unwrap_or(1))));
-            }
+            found.push((endpoint, node, u32::from(object.weight.unwrap_or(1))));
         }
         findings.extend(lost.into_iter().map(|message| Finding {
             source: String::new(),
@@ -92,16 +119,25 @@ impl<'a> Behind<'a> {
             field: "endpoints".into(),
             message,
         }));
-        Self { endpoints: found }
+        Self {
+            endpoints: found,
+            nodes,
+            rule: match service.traffic_policy {
+                TrafficPolicy::Local => Rule::Node,
+                TrafficPolicy::Cluster if service.follows_hints => Rule::Zone,
+                TrafficPolicy::Cluster => Rule::All,
+            },
+        }
     }
 
-    /// The backends of one port in one family, in ascending order of (address, port).
+    /// The backends of one port in one family.
     ///
-    /// Ready endpoints share the slots by the weight of their nodes. If none is ready, those that still
-    /// serve while they terminate do. All others keep the connections they have: weight 0.
-    pub fn backends(&self, port: &ServicePort, family: Family) -> Vec<BackendIntent> {
+    /// Of those that a node chooses among, ready ones share the slots by the weight of their nodes. If none
+    /// is ready, those that still serve while they terminate do. All others keep the connections they have:
+    /// weight 0.
+    pub fn backends(&self, port: &ServicePort, family: Family) -> Choice {
         let key = (port.name.clone(), port.protocol);
-        let mut grades: BTreeMap<(IpAddr, u16), (Grade, &str, u32)> = BTreeMap::new();
+        let mut pods: BTreeMap<(IpAddr, u16), Pod<'_>> = BTreeMap::new();
         for (endpoint, node, weight) in &self.endpoints {
             if Family::of(endpoint.addr) != family {
                 continue;
@@ -109,26 +145,46 @@ impl<'a> Behind<'a> {
             let Some(target) = endpoint.ports.get(&key) else {
                 continue;
             };
-            let found = (Grade::of(endpoint), *node, *weight);
-            let best = grades.entry((endpoint.addr, *target)).or_insert(found);
+            let found = Pod {
+                grade: Grade::of(endpoint),
+                node,
+                weight: *weight,
+                zones: &endpoint.zones,
+            };
             // One pod can stand in two slices for a moment: the better word counts.
+            let best = pods.entry((endpoint.addr, *target)).or_insert(found);
             *best = (*best).max(found);
         }
-        let best = grades.values().map(|(grade, ..)| *grade).max();
-        grades
+        let places: Vec<Pod<'_>> = pods.values().copied().collect();
+        let groups = Groups::new(self.rule, &places, self.nodes);
+        let mut backends: Vec<BackendIntent> = pods
             .into_iter()
-            .map(|((addr, port), (grade, node, weight))| BackendIntent {
+            .map(|((addr, port), pod)| BackendIntent {
                 addr,
                 port,
-                node: node.to_owned(),
-                weight: if Some(grade) == best && grade > Grade::Silent {
-                    weight
-                } else {
-                    0
-                },
+                node: pod.node.to_owned(),
+                weight: 0,
             })
-            .collect()
+            .collect();
+        for (place, weight) in groups.own() {
+            if let Some(backend) = backends.get_mut(*place as usize) {
+                backend.weight = *weight;
+            }
+        }
+        Choice {
+            backends,
+            choices: groups.choices(),
+        }
     }
+}
+
+/// An endpoint as a backend. The better one is greater.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Pod<'a> {
+    grade: Grade,
+    node: &'a str,
+    weight: u32,
+    zones: &'a BTreeSet<String>,
 }
 
 /// How fit an endpoint is for new connections.

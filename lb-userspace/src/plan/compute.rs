@@ -11,6 +11,7 @@ use super::announce::Withheld;
 use super::announce::bgp::Speaker;
 use super::announce::layer2::Election;
 use super::backends::Behind;
+use super::backends::Choice;
 use super::backends::Nodes;
 use super::maglev;
 use crate::model::cluster::Cluster;
@@ -18,7 +19,6 @@ use crate::model::cluster::Endpoint;
 use crate::model::cluster::Family;
 use crate::model::cluster::Node;
 use crate::model::cluster::Service;
-use crate::model::intent::BackendIntent;
 use crate::model::intent::DataplaneIntent;
 use crate::model::intent::Finding;
 use crate::model::intent::FrontendIntent;
@@ -187,7 +187,7 @@ impl<'a> Composer<'a> {
         state: &mut ServiceState,
     ) {
         let behind = Behind::new(name, service, endpoints, &self.nodes, &mut self.findings);
-        let mut frontends: Vec<(FrontendName, Vec<BackendIntent>)> = Vec::new();
+        let mut frontends: Vec<(FrontendName, Choice)> = Vec::new();
         for addr in &state.addresses {
             for port in &service.ports {
                 let frontend = FrontendName {
@@ -205,7 +205,7 @@ impl<'a> Composer<'a> {
         for addr in &state.addresses {
             self.dataplane.vips.entry(*addr).or_default();
         }
-        for (frontend, backends) in frontends {
+        for (frontend, Choice { backends, choices }) in frontends {
             if let Some(vip) = self.dataplane.vips.get_mut(&frontend.addr) {
                 vip.answer_echo |= backends.iter().any(|backend| backend.weight > 0);
             }
@@ -215,6 +215,7 @@ impl<'a> Composer<'a> {
                 client_affinity: service.client_affinity,
                 forwarding: service.forwarding,
                 backends,
+                choices,
             };
             self.dataplane.frontends.insert(frontend, intent);
         }

@@ -58,6 +58,7 @@ pub(super) fn service() -> Service {
         families: vec![Family::V4],
         family_policy: FamilyPolicy::SingleStack,
         traffic_policy: TrafficPolicy::Cluster,
+        follows_hints: false,
         client_affinity: false,
         selector: "app=web".into(),
         requested_addresses: Ok(Vec::new()),
@@ -116,6 +117,7 @@ pub(super) fn endpoint(at: &str, node: &str) -> Endpoint {
         ready: true,
         serving: true,
         terminating: false,
+        zones: [].into(),
     }
 }
 

@@ -1,9 +1,10 @@
 //! What the maps hold, and the steps from there to what they are to hold.
 //!
 //! `round` is one pass over an intent: nodes, frontends, VIPs. `table` plans a single frontend with its
-//! backends and slots; `history` keeps a slot's former owners. `region` and `numbers` hand out the room.
-//! `inherit` takes over the history that peers keep, `forget` finds slots whose flows are to be pushed, `lookup`
-//! answers the agent's questions. `restore` is where a restarted agent begins: it reads all of this back from the maps.
+//! backends and slots; `history` keeps a slot's former owners, `elsewhere` adds what other nodes choose.
+//! `region` and `numbers` hand out the room. `inherit` takes over the history that peers keep, `forget` finds
+//! slots whose flows are to be pushed, `lookup` answers the agent's questions. `restore` is where a restarted
+//! agent begins: it reads all of this back from the maps.
 //!
 //! [`Layout::plan`] changes nothing: it returns the steps and the layout that holds once all of them are
 //! taken. If one fails, [`Layout::with_pending`] keeps the steps not taken in front of the next plan, so
@@ -15,6 +16,7 @@
 //! - A tunnel address leads to a node that is there.
 //! - An element of `BACKENDS` never changes from one pod to another without being empty in between.
 
+mod elsewhere;
 mod forget;
 mod history;
 mod inherit;

@@ -114,12 +114,28 @@ pub fn digest(owners: &[(IpAddr, u16)], slots: &[Option<u16>]) -> String {
         .flat_map(|slot| slot.unwrap_or(u16::MAX).to_be_bytes())
         .collect();
     hash.update(places);
+    shortened(hash)
+}
+
+/// A digest over what different nodes choose among, from which all their tables follow: the length, then
+/// each group's candidates and their weights.
+pub fn digest_of_groups(length: u32, groups: &[Vec<Candidate>]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(length.to_be_bytes());
+    for group in groups {
+        hash.update((group.len() as u32).to_be_bytes());
+        for candidate in group {
+            hash.update(identity(candidate.addr, candidate.port));
+            hash.update(candidate.weight.to_be_bytes());
+        }
+    }
+    shortened(hash)
+}
+
+fn shortened(hash: Sha256) -> String {
     let bytes = hash.finalize();
-    bytes
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let bytes = bytes.iter().take(8);
+    bytes.map(|byte| format!("{byte:02x}")).collect()
 }
 
 struct Player {

@@ -11,7 +11,7 @@ use crate::model::name::ObjectName;
 
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
-/// Converts an EndpointSlice. Zone hints are not used yet; a slice of type FQDN has no addresses.
+/// Converts an EndpointSlice. One of type FQDN has no addresses.
 pub(super) fn convert(slice: &EndpointSlice, problems: &mut Problems) -> Part {
     let labels = slice.metadata.labels.as_ref();
     let namespace = slice.metadata.namespace.as_deref();
@@ -66,6 +66,8 @@ fn convert_one(
     };
     let conditions = endpoint.conditions.as_ref();
     let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
+    let hints = endpoint.hints.as_ref();
+    let zones = hints.and_then(|hints| hints.for_zones.as_deref());
     Some(Endpoint {
         addr,
         node: endpoint.node_name.clone(),
@@ -73,6 +75,11 @@ fn convert_one(
         ready,
         serving: conditions.and_then(|c| c.serving).unwrap_or(ready),
         terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
+        zones: zones
+            .into_iter()
+            .flatten()
+            .map(|zone| zone.name.clone())
+            .collect(),
     })
 }
 

@@ -89,6 +89,7 @@ mod tests {
             ready: true,
             serving: true,
             terminating: false,
+            zones: [].into(),
         }
     }
 

@@ -81,6 +81,7 @@ pub(super) fn convert(
             ],
             problems,
         ),
+        follows_hints: follows_hints(spec, annotations),
         client_affinity: word(
             spec.session_affinity.as_deref(),
             "spec.sessionAffinity",
@@ -106,6 +107,20 @@ pub(super) fn convert(
         service,
         families: stated_families(spec, problems),
     }
+}
+
+/// Whether the owner wants new connections to stay within a zone, by today's word for it or a former one.
+fn follows_hints(spec: &ServiceSpec, annotations: &Labels) -> bool {
+    let distribution = spec.traffic_distribution.as_deref();
+    let modes = ["topology-mode", "topology-aware-hints"];
+    let mut modes = modes.iter().filter_map(|name| {
+        let mode = annotations.get(&format!("service.kubernetes.io/{name}"));
+        mode.map(String::as_str)
+    });
+    matches!(
+        distribution,
+        Some("PreferClose" | "PreferSameZone" | "PreferSameNode")
+    ) || matches!(modes.next(), Some("Auto" | "auto"))
 }
 
 fn text(value: Option<&str>) -> Option<String> {

@@ -280,13 +280,29 @@ fn our_annotations_are_checked_against_the_table() {
 }
 
 #[test]
+fn hints_are_followed_where_the_service_says_so_in_one_word_or_another() {
+    let follows = |metadata: &str, spec: &str| service_part(metadata, spec).follows_hints;
+    let annotated = |name: &str, mode: &str| {
+        follows(
+            &format!(", annotations: {{service.kubernetes.io/{name}: {mode}}}"),
+            "",
+        )
+    };
+    assert!(annotated("topology-mode", "Auto") && annotated("topology-aware-hints", "auto"));
+    assert!(!annotated("topology-mode", "Disabled") && !annotated("topology-mode", "\"\""));
+    assert!(follows("", ", trafficDistribution: PreferClose"));
+    assert!(follows("", ", trafficDistribution: PreferSameZone"));
+    assert!(!follows("", "") && !follows("", ", trafficDistribution: Example"));
+}
+
+#[test]
 fn endpoint_conditions_default_as_the_api_says() {
     let text = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
         metadata: {name: s, namespace: shop, labels: {kubernetes.io/service-name: web}}\n\
         addressType: IPv4\n\
         ports: [{name: http, port: 8080}, {name: dns, protocol: UDP, port: 53}, {name: x, protocol: SCTP, port: 9}]\n\
         endpoints:\n\
-        - {addresses: [10.0.0.1], nodeName: a}\n\
+        - {addresses: [10.0.0.1], nodeName: a, hints: {forZones: [{name: east}, {name: west}]}}\n\
         - {addresses: [10.0.0.2], conditions: {ready: false}}\n\
         - {addresses: [10.0.0.3], conditions: {ready: false, serving: true, terminating: true}}\n";
     let Part::Endpoints(service, endpoints) = good(text) else {
@@ -306,6 +322,8 @@ fn endpoint_conditions_default_as_the_api_says() {
         ]
     );
     assert_eq!(endpoints[0].node.as_deref(), Some("a"));
+    let zones = |index: usize| endpoints[index].zones.iter().map(String::as_str);
+    assert!(zones(0).eq(["east", "west"]) && zones(1).count() == 0);
     assert_eq!(endpoints[0].ports.len(), 2);
     assert_eq!(endpoints[0].ports[&("dns".to_owned(), Protocol::Udp)], 53);
 
@@ -316,7 +334,8 @@ fn endpoint_conditions_default_as_the_api_says() {
 #[test]
 fn a_node_gives_addresses_conditions_and_annotations() {
     let text = "apiVersion: v1\nkind: Node\nmetadata:\n  name: n\n  labels:\n    \
-        node.kubernetes.io/exclude-from-external-load-balancers:\n  annotations:\n    \
+        node.kubernetes.io/exclude-from-external-load-balancers:\n    \
+        topology.kubernetes.io/zone: east\n  annotations:\n    \
         torline.io/mac: 02:00:5e:10:00:01\n    torline.io/weight: \"3\"\n\
         status:\n  addresses:\n  - {type: Hostname, address: n}\n  - {type: InternalIP, address: 192.0.2.1}\n  \
         conditions:\n  - {type: Ready, status: Unknown}\n  - {type: NetworkUnavailable, status: \"True\"}\n";
@@ -329,6 +348,7 @@ fn a_node_gives_addresses_conditions_and_annotations() {
     );
     assert_eq!(node.mac.unwrap().to_string(), "02:00:5e:10:00:01");
     assert_eq!(node.weight, Some(3));
+    assert_eq!(node.zone(), Some("east"));
     assert!(node.excluded && !node.ready && node.network_unavailable);
     assert_eq!(Family::of(node.addresses[0]), Family::V4);
 }

@@ -3,6 +3,8 @@
 use super::*;
 use crate::plan::fixture::*;
 
+mod sharing;
+
 fn cluster() -> Cluster {
     Cluster {
         nodes: named([
@@ -21,14 +23,24 @@ fn cluster() -> Cluster {
 
 /// `address node weight` of each backend, and the findings.
 fn run(service: &Service, endpoints: &[Endpoint]) -> (Vec<String>, Vec<Finding>) {
-    let cluster = cluster();
-    let nodes = Nodes::new(&cluster, "a");
+    let (backends, _, findings) = seen_from("a", &cluster(), service, endpoints);
+    (backends, findings)
+}
+
+/// The same on a node of a cluster, with what other nodes choose among.
+fn seen_from(
+    node: &str,
+    cluster: &Cluster,
+    service: &Service,
+    endpoints: &[Endpoint],
+) -> (Vec<String>, Option<Choices>, Vec<Finding>) {
+    let nodes = Nodes::new(cluster, node);
     let mut findings = Vec::new();
     let behind = Behind::new(&object("web"), service, endpoints, &nodes, &mut findings);
-    let backends = behind.backends(&port(80), Family::V4);
+    let Choice { backends, choices } = behind.backends(&port(80), Family::V4);
     assert!(backends.iter().all(|backend| backend.port == 8080));
     let text = |b: &BackendIntent| format!("{} {} {}", b.addr, b.node, b.weight);
-    (backends.iter().map(text).collect(), findings)
+    (backends.iter().map(text).collect(), choices, findings)
 }
 
 #[test]
@@ -72,16 +84,6 @@ fn endpoints_that_do_not_serve_get_nothing_new() {
 fn an_endpoint_in_two_slices_counts_once_and_at_its_best() {
     let list = [silent("10.0.0.1", "a"), endpoint("10.0.0.1", "a")];
     assert_eq!(run(&service(), &list).0, ["10.0.0.1 a 1"]);
-}
-
-#[test]
-fn traffic_policy_local_keeps_to_this_node() {
-    let local = Service {
-        traffic_policy: TrafficPolicy::Local,
-        ..service()
-    };
-    let list = [endpoint("10.0.0.1", "a"), endpoint("10.0.0.2", "b")];
-    assert_eq!(run(&local, &list).0, ["10.0.0.1 a 1"]);
 }
 
 #[test]
@@ -131,5 +133,5 @@ fn ports_are_matched_by_name_and_protocol() {
     let nodes = Nodes::new(&cluster, "a");
     let list = [endpoint("10.0.0.1", "a")];
     let behind = Behind::new(&object("web"), &service(), &list, &nodes, &mut Vec::new());
-    assert_eq!(behind.backends(&named, Family::V4), []);
+    assert_eq!(behind.backends(&named, Family::V4), Choice::default());
 }

@@ -4,6 +4,9 @@
 //! A flow that its slot does not remember any more is *stray*: only an exception on the node of today's owner
 //! leads to it. It is pushed when it becomes stray, and again whenever `c0` moves. To know of the latter without a
 //! look at all flows at every change, the slots that have stray flows are kept.
+//!
+//! Under another flow key, or with another part of the packet hashed, flows have other slots, which remember
+//! other flows' owners: then all are looked at, by the slots that they are to have.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -54,6 +57,10 @@ impl Forgotten {
     /// The slots that may have flows to be pushed as one layout follows the other. Their stray flows are to be
     /// named by [`Self::note`].
     pub fn changed(&mut self, before: &Layout, after: &Layout) -> Scope {
+        if before.flow_key() != after.flow_key() && before.flow_key().is_some() {
+            self.0.clear();
+            return Scope::All;
+        }
         self.0.retain(|name, _| after.frontends.contains_key(name));
         let mut scope = Slots::new();
         for (name, table) in &after.frontends {
@@ -61,6 +68,11 @@ impl Forgotten {
                 continue;
             };
             if is_same(name, before, after) {
+                continue;
+            }
+            if old.has_client_affinity() != table.has_client_affinity() {
+                self.0.remove(name);
+                scope.insert(*name, (0..table.slots.len() as u32).collect());
                 continue;
             }
             let strays = self.0.get(name);

@@ -45,7 +45,8 @@ impl Layout {
             {
                 let table = Arc::make_mut(table);
                 table.inherit(slots);
-                *written = Arc::clone(&table.slots);
+                table.complete();
+                *written = Arc::clone(&table.written);
             }
         }
     }

@@ -18,7 +18,7 @@ impl Layout {
 }
 
 impl Table {
-    /// All slots; their number is a power of two.
+    /// What all slots remember; their number is a power of two.
     pub fn slots(&self) -> &[Slot] {
         &self.slots
     }

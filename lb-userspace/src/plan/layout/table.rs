@@ -36,6 +36,9 @@ pub struct Table {
     pub(super) members: BTreeMap<u16, Member>,
     /// The backend numbers that other nodes' names for pods lead to.
     pub(super) indices: BTreeMap<(IpAddr, u16), u16>,
+    /// What the maps hold: `slots`, and behind them what other nodes choose where they choose otherwise.
+    pub(super) written: Arc<[Slot]>,
+    /// Today's and the former owners of each slot.
     pub(super) slots: Arc<[Slot]>,
     /// Slots after which the owners repeat. As long as slots have history the table stays longer than
     /// it need be, which no packet can tell.
@@ -166,6 +169,7 @@ pub(super) fn plan(
         },
         indices: index(&members),
         members,
+        written: Arc::default(),
         slots: Arc::default(),
         length,
         is_settled: true,
@@ -173,6 +177,7 @@ pub(super) fn plan(
     };
     table.fill(old.as_deref());
     let refusal = table.place(round, old.as_deref());
+    table.complete();
     if old
         .as_deref()
         .is_some_and(|old| table.has_other_owners(old))
@@ -217,7 +222,11 @@ impl Table {
             })
             .collect();
         let owners = maglev::fill(self.length, &candidates);
-        let former = old.map_or(&[][..], |table| &*table.slots);
+        let former = old.map_or(&[][..], |table| match &self.intent.choices {
+            Some(_) => &*table.slots,
+            // What others chose is from now on what this node has to remember.
+            None => &*table.written,
+        });
         let length = owners.len().max(former.len());
         let mut slots: Vec<Slot> = owners
             .iter()
@@ -281,11 +290,11 @@ impl Table {
         match old.filter(|_| !is_moved) {
             None => round.set_slots.push(Step::SetSlots {
                 index: self.value.slots,
-                slots: Arc::clone(&self.slots),
+                slots: Arc::clone(&self.written),
             }),
             Some(old) => {
-                for (offset, slot) in self.slots.iter().enumerate() {
-                    if old.slots.get(offset) != Some(slot) {
+                for (offset, slot) in self.written.iter().enumerate() {
+                    if old.written.get(offset) != Some(slot) {
                         let index = self.value.slots + offset as u32;
                         round.set_slots.push(Step::SetSlot { index, slot: *slot });
                     }
@@ -362,7 +371,7 @@ impl Table {
     }
 
     /// Backend numbers in ascending order of (address, port).
-    fn order(&self) -> Vec<u16> {
+    pub(super) fn order(&self) -> Vec<u16> {
         let mut order: Vec<(IpAddr, u16, u16)> = self
             .members
             .iter()
@@ -370,23 +379,6 @@ impl Table {
             .collect();
         order.sort_unstable();
         order.into_iter().map(|(_, _, number)| number).collect()
-    }
-
-    pub(super) fn compute_digest(&self) -> String {
-        let order = self.order();
-        let mut owners = Vec::with_capacity(order.len());
-        let mut places = HashMap::with_capacity(order.len());
-        for number in order {
-            if let Some(member) = self.members.get(&number).filter(|member| member.weight > 0) {
-                places.insert(number, owners.len() as u16);
-                owners.push((member.addr, member.port));
-            }
-        }
-        let slots = self.slots.iter().take(self.length as usize);
-        let slots: Vec<Option<u16>> = slots
-            .map(|slot| places.get(&slot.current()).copied())
-            .collect();
-        maglev::digest(&owners, &slots)
     }
 }
 

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::cluster::Protocol;
 use crate::model::intent::BackendIntent;
+use crate::model::intent::Choices;
 use crate::model::intent::FrontendIntent;
 use crate::model::intent::PeerNode;
 use crate::model::intent::VipIntent;
@@ -67,6 +68,7 @@ fn frontend(table_length: u32, pods: &[(u16, u32)]) -> FrontendIntent {
         client_affinity: false,
         forwarding: None,
         backends: backends.collect(),
+        choices: None,
     }
 }
 
@@ -118,12 +120,34 @@ fn slot_writes(plan: &Plan) -> usize {
     plan.steps.iter().filter(is_slot).count()
 }
 
+/// What nodes choose among that keep to their own pods.
+fn by_node(frontend: &FrontendIntent) -> Choices {
+    let mut groups: BTreeMap<&str, Vec<(u32, u32)>> = BTreeMap::new();
+    for (place, backend) in (0..).zip(&frontend.backends) {
+        groups.entry(&backend.node).or_default().push((place, 1));
+    }
+    let others = groups.keys().enumerate().filter(|(_, node)| **node != HERE);
+    Choices {
+        others: others.map(|(group, _)| group).take(3).collect(),
+        groups: groups.into_values().collect(),
+    }
+}
+
 /// The intent of a scene, and the pods of one node missing.
 fn intent_of(scene: &Scene, lost: u8) -> DataplaneIntent {
     let mut wanted = intent(scene.iter().map(|(n, (order, pods))| {
         let mut pods: Vec<_> = pods.iter().map(|(pod, weight)| (*pod, *weight)).collect();
         pods.retain(|(pod, _)| pod % 5 != u16::from(lost));
-        (*n, frontend(1 << order, &pods))
+        let frontend = frontend(1 << order, &pods);
+        // Behind every second one other nodes choose among other pods.
+        let choices = (n % 2 == 0).then(|| by_node(&frontend));
+        (
+            *n,
+            FrontendIntent {
+                choices,
+                ..frontend
+            },
+        )
     }));
     wanted.nodes.remove(&format!("node-{lost}"));
     wanted

@@ -42,6 +42,7 @@ fn planned(before: &Layout, pods: &[u8]) -> (Plan, Layout) {
         client_affinity: false,
         forwarding: None,
         backends,
+        choices: None,
     };
     let intent = DataplaneIntent {
         node: "a".into(),

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use lb_common::maps::Slot;
 
 use super::*;
+use crate::model::intent::Choices;
 use crate::plan::layout::forget::Forgotten;
+use crate::plan::layout::forget::Scope;
 use crate::plan::layout::inherit::Heritage;
 use crate::plan::step::Step;
 
@@ -141,4 +143,117 @@ fn a_pod_that_is_gone_has_no_flows_to_be_pushed() {
     let layouts = history(&[&[5], &[5, 1, 2], &[1, 2]]);
     let mut forgotten = Forgotten::default();
     assert!(forgotten.changed(&layouts[2], &layouts[3]).is_empty());
+}
+
+#[test]
+fn all_flows_are_looked_at_when_the_key_of_the_hash_changes() {
+    let [empty, old] = &history(&[&[5, 1]])[..] else {
+        panic!("there are two layouts");
+    };
+    let mut forgotten = Forgotten::default();
+    assert_eq!(forgotten.changed(empty, old), Scope::default());
+    forgotten.note(name(1), 7);
+    let rekeyed = DataplaneIntent {
+        flow_key: [9; 32],
+        ..with_pods(&[5, 1])
+    };
+    let (_, new) = old.plan(&rekeyed, &segment(), Settings::default(), NOW);
+    assert_eq!(forgotten.changed(old, &new), Scope::All);
+    // The slots of before were other flows' slots.
+    assert_eq!(forgotten, Forgotten::default());
+}
+
+#[test]
+fn all_flows_of_a_frontend_are_looked_at_when_its_affinity_changes() {
+    let old = history(&[&[5, 1]]).pop().unwrap();
+    let mut wanted = with_pods(&[5, 1]);
+    let mut other = frontend(2 * LENGTH, &[(5, 1)]);
+    wanted.frontends.insert(name(2), other.clone());
+    let (_, old) = old.plan(&wanted, &segment(), Settings::default(), NOW);
+    other.client_affinity = true;
+    wanted.frontends.insert(name(2), other);
+    let (_, new) = old.plan(&wanted, &segment(), Settings::default(), NOW);
+    let mut forgotten = Forgotten::default();
+    forgotten.note(name(2), 7);
+    let scope = forgotten.changed(&old, &new);
+    assert!((0..2 * LENGTH).all(|slot| scope.has(&name(2), slot)));
+    assert!((0..LENGTH).all(|slot| !scope.has(&name(1), slot)));
+    assert_eq!(forgotten, Forgotten::default());
+}
+
+/// An intent as the node of that number has it, where each node keeps to its own pods: pod n runs on node n.
+fn kept_apart(node: usize, pods: u16) -> DataplaneIntent {
+    let pods: Vec<_> = (0..pods)
+        .map(|pod| (pod, u32::from(usize::from(pod) == node)))
+        .collect();
+    let count = pods.len();
+    let choices = Choices {
+        groups: (0..count as u32).map(|place| vec![(place, 1)]).collect(),
+        others: (1..count)
+            .map(|step| (node + step) % count)
+            .take(3)
+            .collect(),
+    };
+    let frontend = FrontendIntent {
+        choices: Some(choices),
+        ..frontend(LENGTH, &pods)
+    };
+    DataplaneIntent {
+        node: format!("node-{node}"),
+        frontends: BTreeMap::from([(name(1), frontend)]),
+        ..DataplaneIntent::default()
+    }
+}
+
+#[test]
+fn nodes_that_choose_differently_name_each_others_choice_and_have_one_digest() {
+    let plan = |node| {
+        let empty = Layout::new(Capacity::default());
+        let (plan, layout) = empty.plan(&kept_apart(node, 4), &segment(), Settings::default(), NOW);
+        let written = plan.steps.into_iter().find_map(|step| match step {
+            Step::SetSlots { slots, .. } => Some(slots),
+            _ => None,
+        });
+        (written.unwrap(), layout)
+    };
+    let planned = [0, 1, 2, 3].map(plan);
+    for (node, (written, layout)) in planned.iter().enumerate() {
+        let table = layout.frontend(&name(1)).unwrap();
+        let pod = |number| table.member(number).map(|member| member.node.clone());
+        let wanted: Vec<_> = (0..4)
+            .map(|step| Some(format!("node-{}", (node + step) % 4)))
+            .collect();
+        for slot in written.iter() {
+            let owners: Vec<_> = slot.owners().into_iter().map(pod).collect();
+            assert_eq!(owners, wanted);
+        }
+        // None of that is history, and peers are not told of it.
+        assert!(table.remembers_nobody());
+        let first = planned[0].1.frontend(&name(1)).unwrap();
+        assert_eq!(table.digest(), first.digest());
+    }
+    let (_, fewer) = Layout::new(Capacity::default()).plan(
+        &kept_apart(0, 3),
+        &segment(),
+        Settings::default(),
+        NOW,
+    );
+    let digest = |layout: &Layout| layout.frontend(&name(1)).unwrap().digest().to_owned();
+    assert_ne!(digest(&fewer), digest(&planned[0].1));
+}
+
+#[test]
+fn what_others_chose_is_remembered_once_all_choose_alike() {
+    let empty = Layout::new(Capacity::default());
+    let (_, apart) = empty.plan(&kept_apart(0, 4), &segment(), Settings::default(), NOW);
+    let alike = DataplaneIntent {
+        frontends: BTreeMap::from([(name(1), frontend(LENGTH, &[(0, 1), (1, 1), (2, 1), (3, 1)]))]),
+        ..kept_apart(0, 4)
+    };
+    let (_, alike) = apart.plan(&alike, &segment(), Settings::default(), NOW);
+    let table = alike.frontend(&name(1)).unwrap();
+    for slot in 0..LENGTH {
+        let owners = BTreeSet::from(table.owners(slot));
+        assert_eq!(owners.len(), 4, "{owners:?}");
+    }
 }
