@@ -1,7 +1,7 @@
 //! The names and the version by which the object and the agent know each other.
 
 /// Version of the map layouts and of their meaning; part of the pin directory's name.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Names of the programs in the object.
 pub mod program {
@@ -51,9 +51,13 @@ pub mod map {
     pub const ESTABLISHED4: &str = "ESTABLISHED4";
     /// Hash: [`crate::maps::FlowKey6`] to [`crate::maps::Flow`], established TCP.
     pub const ESTABLISHED6: &str = "ESTABLISHED6";
-    /// Hash: [`crate::maps::FlowKey4`] to [`crate::maps::Flow`], UDP.
+    /// LRU hash: [`crate::maps::FlowKey4`] to [`crate::maps::Flow`], UDP that the pod has not answered.
+    pub const UNANSWERED4: &str = "UNANSWERED4";
+    /// LRU hash: [`crate::maps::FlowKey6`] to [`crate::maps::Flow`], UDP that the pod has not answered.
+    pub const UNANSWERED6: &str = "UNANSWERED6";
+    /// Hash: [`crate::maps::FlowKey4`] to [`crate::maps::Flow`], UDP that the pod answered.
     pub const UDP4: &str = "UDP4";
-    /// Hash: [`crate::maps::FlowKey6`] to [`crate::maps::Flow`], UDP.
+    /// Hash: [`crate::maps::FlowKey6`] to [`crate::maps::Flow`], UDP that the pod answered.
     pub const UDP6: &str = "UDP6";
     /// LRU hash: forward [`crate::maps::FlowKey4`] to [`crate::maps::Exception`].
     pub const EXCEPTIONS4: &str = "EXCEPTIONS4";

@@ -66,6 +66,9 @@ reasons! {
     NotResumed = 18, "not_resumed";
     /// Nobody on the list knows the flow; the peers are asked, and the sender tries again.
     Located = 19, "located";
+    /// The flow stays where it may be evicted because the table of answered UDP flows is full; nothing was
+    /// dropped.
+    UdpFull = 20, "udp_full";
 }
 
 #[cfg(test)]

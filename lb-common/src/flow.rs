@@ -14,8 +14,37 @@ pub enum FlowTable {
     HalfOpen,
     /// Established TCP: refuses when full.
     Established,
-    /// UDP: refuses when full.
+    /// UDP that the pod has not answered: evicts.
+    Unanswered,
+    /// UDP that the pod answered: refuses when full.
     Udp,
+}
+
+impl FlowTable {
+    /// Whether an entry may have to give way to another.
+    pub const fn evicts(self) -> bool {
+        matches!(self, Self::HalfOpen | Self::Unanswered)
+    }
+
+    /// Where flows of an IP protocol begin.
+    #[inline(always)]
+    pub(crate) const fn of_new(ip_protocol: u8) -> Self {
+        if ip_protocol == protocol::UDP {
+            Self::Unanswered
+        } else {
+            Self::HalfOpen
+        }
+    }
+
+    /// Where flows of an IP protocol go once both sides were heard.
+    #[inline(always)]
+    pub(crate) const fn of_lasting(ip_protocol: u8) -> Self {
+        if ip_protocol == protocol::UDP {
+            Self::Udp
+        } else {
+            Self::Established
+        }
+    }
 }
 
 /// Seconds without a packet after which a half-open flow no longer holds its reverse entry.
@@ -39,7 +68,7 @@ pub const CLOSING: u16 = flow_state::CLIENT_FIN | flow_state::POD_FIN | flow_sta
 
 const BOTH_FIN: u16 = flow_state::CLIENT_FIN | flow_state::POD_FIN;
 
-/// Seconds that an entry of the established or the UDP table may be idle.
+/// Seconds that an entry may be idle which is not of the half-open table.
 pub const fn timeout(state: u16, ip_protocol: u8) -> u32 {
     if ip_protocol == protocol::UDP {
         return if state & flow_state::ANSWERED != 0 {
@@ -59,7 +88,7 @@ pub const fn timeout(state: u16, ip_protocol: u8) -> u32 {
     }
 }
 
-/// Whether an entry of the established or the UDP table was idle for too long.
+/// Whether an entry that is not of the half-open table was idle for too long.
 ///
 /// `now` is in seconds of `CLOCK_MONOTONIC`, as [`Flow::seen`].
 pub const fn expired(flow: &Flow, ip_protocol: u8, now: u32) -> bool {

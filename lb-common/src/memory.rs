@@ -198,7 +198,7 @@ impl MemoryTables {
     ) -> bool {
         let mut flows = flows.borrow_mut();
         let held = flows.keys().filter(|(other, _)| *other == table).count();
-        let full = self.capacity != 0 && held >= self.capacity && table != FlowTable::HalfOpen;
+        let full = self.capacity != 0 && held >= self.capacity && !table.evicts();
         if full && !flows.contains_key(&(table, *key)) {
             return false;
         }

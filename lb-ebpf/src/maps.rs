@@ -26,6 +26,7 @@ const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 const FRONTEND_COUNT: usize = 65_536;
 const HALF_OPEN_COUNT: usize = 65_536;
 const ESTABLISHED_COUNT: usize = 262_144;
+const UNANSWERED_COUNT: usize = 65_536;
 const UDP_COUNT: usize = 131_072;
 const EXCEPTION_COUNT: usize = 131_072;
 const LEGACY_COUNT: usize = 262_144;
@@ -65,6 +66,10 @@ static HALF_OPEN6: LruHashMap<FlowKey6, Flow, HALF_OPEN_COUNT> = LruHashMap::new
 static ESTABLISHED4: HashMap<FlowKey4, Flow, ESTABLISHED_COUNT, NO_PREALLOC> = HashMap::new();
 #[btf_map]
 static ESTABLISHED6: HashMap<FlowKey6, Flow, ESTABLISHED_COUNT, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static UNANSWERED4: LruHashMap<FlowKey4, Flow, UNANSWERED_COUNT> = LruHashMap::new();
+#[btf_map]
+static UNANSWERED6: LruHashMap<FlowKey6, Flow, UNANSWERED_COUNT> = LruHashMap::new();
 #[btf_map]
 static UDP4: HashMap<FlowKey4, Flow, UDP_COUNT, NO_PREALLOC> = HashMap::new();
 #[btf_map]
@@ -123,8 +128,8 @@ pub(crate) fn resume<const FRAGS: bool>(context: *mut xdp_md) {
 
 macro_rules! family_tables {
     ($family:ty, $frontend_key:ty, $address:ty, $flow_key:ty, $backend_key:ty,
-     $frontends:ident, $vips:ident, $half_open:ident, $established:ident, $udp:ident,
-     $exceptions:ident, $legacy:ident, $backend_index:ident) => {
+     $frontends:ident, $vips:ident, $half_open:ident, $established:ident, $unanswered:ident,
+     $udp:ident, $exceptions:ident, $legacy:ident, $backend_index:ident) => {
         impl FamilyTables<$family> for KernelTables {
             #[inline(always)]
             fn frontend(&self, key: &$frontend_key) -> Option<Frontend> {
@@ -148,6 +153,7 @@ macro_rules! family_tables {
                 let flow = match table {
                     FlowTable::HalfOpen => $half_open.get_ptr_mut(key),
                     FlowTable::Established => $established.get_ptr_mut(key),
+                    FlowTable::Unanswered => $unanswered.get_ptr_mut(key),
                     FlowTable::Udp => $udp.get_ptr_mut(key),
                 }?;
                 // SAFETY: the element outlives the program run. Another CPU may write it too: a flow's
@@ -160,6 +166,7 @@ macro_rules! family_tables {
                 match table {
                     FlowTable::HalfOpen => $half_open.insert(key, flow, 0),
                     FlowTable::Established => $established.insert(key, flow, 0),
+                    FlowTable::Unanswered => $unanswered.insert(key, flow, 0),
                     FlowTable::Udp => $udp.insert(key, flow, 0),
                 }
                 .is_ok()
@@ -171,6 +178,7 @@ macro_rules! family_tables {
                 let _ = match table {
                     FlowTable::HalfOpen => $half_open.remove(key),
                     FlowTable::Established => $established.remove(key),
+                    FlowTable::Unanswered => $unanswered.remove(key),
                     FlowTable::Udp => $udp.remove(key),
                 };
             }
@@ -234,6 +242,7 @@ family_tables!(
     VIPS4,
     HALF_OPEN4,
     ESTABLISHED4,
+    UNANSWERED4,
     UDP4,
     EXCEPTIONS4,
     LEGACY4,
@@ -249,6 +258,7 @@ family_tables!(
     VIPS6,
     HALF_OPEN6,
     ESTABLISHED6,
+    UNANSWERED6,
     UDP6,
     EXCEPTIONS6,
     LEGACY6,

@@ -31,7 +31,7 @@ const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10));
 const TCP: SocketAddr = SocketAddr::new(VIP, 80);
 const UDP: SocketAddr = SocketAddr::new(VIP, 53);
 const TARGET: u16 = 8080;
-const PINS: &str = "/sys/fs/bpf/torline/v3";
+const PINS: &str = "/sys/fs/bpf/torline/v4";
 const CONNECTIONS: usize = 100;
 
 /// Two nodes with two pods each; the router sends everything to the first.
@@ -473,7 +473,7 @@ fn a_pinned_map_of_another_layout_is_refused() {
     });
     let message = refused(&bench.run(bench.command("eth0").unwrap()).unwrap());
     assert!(
-        message.contains("v3/NODES has a value of size 8"),
+        message.contains("v4/NODES has a value of size 8"),
         "{message}"
     );
     assert!(!bench.link().unwrap().contains("xdp"));

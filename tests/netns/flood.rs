@@ -17,28 +17,34 @@ use crate::fixture::{DUAL, Running, TARGETS, running};
 
 const TCP: u16 = 80;
 const UDP: u16 = 53;
+/// UDP too, but of another socket in the pods, so that floods of datagrams leave room in the one that is asked.
+const FLOODED: u16 = 514;
 
 /// For what has to succeed, on a machine that has little left for it.
 const LIMIT: Duration = Duration::from_secs(20);
 /// For what need not: the flood goes on as long as one is waited for.
 const SHORT: Duration = Duration::from_secs(2);
 
-/// Connections opened at a time while the flood goes on.
+/// Connections and UDP flows opened at a time while the flood goes on.
 const MORE: usize = 5;
-/// Connections opened after it.
+/// Connections and UDP flows opened after it.
 const AFTER: usize = 50;
 
 fn service() -> Service {
-    let port = |name, protocol, port| Port {
+    let port = |name, protocol, port, target| Port {
         name,
         protocol,
         port,
-        target: TARGETS[0],
+        target: TARGETS[target],
     };
     Service {
         name: "dual",
         addresses: DUAL.to_vec(),
-        ports: vec![port("http", "TCP", TCP), port("dns", "UDP", UDP)],
+        ports: vec![
+            port("http", "TCP", TCP, 0),
+            port("dns", "UDP", UDP, 0),
+            port("syslog", "UDP", FLOODED, 1),
+        ],
         forwarding: None,
     }
 }
@@ -73,28 +79,34 @@ fn withstands(connections: usize, duration: Duration) {
         .into_iter()
         .flat_map(|vip| open(vip).unwrap())
         .collect();
+    let ask = |vip| client.datagrams(SocketAddr::new(vip, UDP), AFTER).all();
+    let mut asked: Vec<_> = DUAL.into_iter().flat_map(|vip| ask(vip).unwrap()).collect();
     for kind in Kind::ALL {
         for vip in DUAL {
-            let port = if kind == Kind::Udp { UDP } else { TCP };
+            let port = if kind == Kind::Udp { FLOODED } else { TCP };
             let target = SocketAddr::new(vip, port);
             let node = &topology.nodes[usize::from(vip.is_ipv6())];
             let flood = Flood::start(topology, node, kind, target).unwrap();
             client.limit = SHORT;
             let start = Instant::now();
-            let (mut opened, mut failed) = (0, 0);
+            let (mut tcp, mut udp) = ([0; 2], [0; 2]);
             while start.elapsed() < duration {
                 let outcome = client.open(SocketAddr::new(vip, TCP), MORE);
-                failed += outcome.bad.len();
-                opened += outcome.good.len();
+                tcp = [tcp[0] + outcome.good.len(), tcp[1] + outcome.bad.len()];
+                let outcome = client.datagrams(SocketAddr::new(vip, UDP), MORE);
+                udp = [udp[0] + outcome.good.len(), udp[1] + outcome.bad.len()];
             }
             let (sent, took) = (flood.end().unwrap(), start.elapsed());
             client.limit = LIMIT;
             open = client.verify(open).all().unwrap();
-            assert!(opened > 0, "{kind:?}: nobody got through");
+            asked = client.ask(asked).all().unwrap();
+            assert!(tcp[0] > 0 && udp[0] > 0, "{kind:?}: {tcp:?} {udp:?}");
             let after: Vec<Connection> =
                 client.open(SocketAddr::new(vip, TCP), AFTER).all().unwrap();
             client.verify(after).all().unwrap();
-            report(&lab, kind, target, sent, took, [opened, failed]);
+            let after = client.datagrams(SocketAddr::new(vip, UDP), AFTER).all();
+            client.ask(after.unwrap()).all().unwrap();
+            report(&lab, kind, target, sent, took, [tcp, udp]);
         }
     }
 }
@@ -106,11 +118,13 @@ fn report(
     target: SocketAddr,
     sent: u64,
     took: Duration,
-    [opened, failed]: [usize; 2],
+    [tcp, udp]: [[usize; 2]; 2],
 ) {
     let rate = sent as f64 / took.as_secs_f64() / 1e3;
     let mut text = format!(
-        "{kind:?} to {target}: {sent} packets, {rate:.0} k/s; meanwhile {opened} opened, {failed} not;"
+        "{kind:?} to {target}: {sent} packets, {rate:.0} k/s; meanwhile {} connections opened, {} not, \
+         {} UDP flows answered, {} not;",
+        tcp[0], tcp[1], udp[0], udp[1]
     );
     for agent in &lab.cluster.agents {
         text += &format!(" dropped so far {:?}", agent.status().unwrap().drops);

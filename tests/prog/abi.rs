@@ -62,6 +62,14 @@ fn the_maps_of_the_object_are_those_of_the_contract() {
         ),
         (map::ESTABLISHED4, hash::<FlowKey4, Flow>()),
         (map::ESTABLISHED6, hash::<FlowKey6, Flow>()),
+        (
+            map::UNANSWERED4,
+            of::<FlowKey4, Flow>(BPF_MAP_TYPE_LRU_HASH, 0),
+        ),
+        (
+            map::UNANSWERED6,
+            of::<FlowKey6, Flow>(BPF_MAP_TYPE_LRU_HASH, 0),
+        ),
         (map::UDP4, hash::<FlowKey4, Flow>()),
         (map::UDP6, hash::<FlowKey6, Flow>()),
         (

@@ -13,11 +13,17 @@ const NOBODY: u16 = 4444;
 const TCP_REMOTE: u32 = 2;
 
 /// Reasons that no frame brings about here, and why.
-const UNREACHABLE: [(DropReason, &str); 1] = [(
-    DropReason::NotRewritable,
-    "a frame that was read has the octets to be written, and only an advertisement to a solicitation \
-     without options or a port unreachable makes a frame longer, for which every driver has room",
-)];
+const UNREACHABLE: [(DropReason, &str); 2] = [
+    (
+        DropReason::NotRewritable,
+        "a frame that was read has the octets to be written, and only an advertisement to a solicitation \
+         without options or a port unreachable makes a frame longer, for which every driver has room",
+    ),
+    (
+        DropReason::TableFull,
+        "where flows begin an entry gives way, unless all that could are being taken at that moment",
+    ),
+];
 
 #[test]
 fn every_drop_reason_is_reached_or_named() {
@@ -100,13 +106,16 @@ fn bring_about(reason: DropReason) -> Option<World> {
                 world.ingress(&tcp(LOCAL, (1, 0, SYN)).build());
                 tcp(REMOTE, (1, 0, SYN)).build()
             }
-            DropReason::TableFull => {
-                for source_port in [1, 2] {
+            DropReason::UdpFull => {
+                for source_port in [1, 2, 3] {
                     let mut frame = request(family, LOCAL, None);
                     frame.source_port = source_port;
                     world.ingress(&frame.build());
+                    let mut answer = response(family, None);
+                    answer.destination_port = source_port;
+                    world.egress(&answer.build());
                 }
-                request(family, LOCAL, None).build()
+                continue;
             }
             DropReason::UnknownFlow => tcp(LOCAL, (1, 2, RST)).build(),
             DropReason::Located => tcp(LOCAL, (1, 2, ACK)).build(),
@@ -131,7 +140,7 @@ fn bring_about(reason: DropReason) -> Option<World> {
                 continue;
             }
             DropReason::TooBig | DropReason::NotOwner => return Some(between_nodes(reason)),
-            DropReason::NotRewritable => return None,
+            DropReason::NotRewritable | DropReason::TableFull => return None,
         };
         world.ingress(&frame);
     }

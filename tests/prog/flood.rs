@@ -98,15 +98,35 @@ fn v6(network: u32, host: u32) -> IpAddr {
     Ipv6Addr::from_bits(network << 64 | u128::from(host)).into()
 }
 
-/// Opens the connections, as the tables show them a moment after.
+/// Where what is open is: of TCP, and of UDP.
+const OPENED4: [(u8, &str); 2] = [(6, map::ESTABLISHED4), (17, map::UDP4)];
+const OPENED6: [(u8, &str); 2] = [(6, map::ESTABLISHED6), (17, map::UDP6)];
+
+/// Opens the connections and as many UDP flows, as the tables show them a moment after.
 fn open(world: &mut World, family: Family) {
+    let opened = if family.vip.is_ipv4() {
+        OPENED4
+    } else {
+        OPENED6
+    };
+    for (protocol, table) in opened {
+        open_in(world, family, protocol, table);
+    }
+}
+
+fn open_in(world: &mut World, family: Family, protocol: u8, table: &str) {
+    let frontend = if family.vip.is_ipv4() { 0 } else { 4 } + u32::from(protocol == 17);
     let flow = |pod: IpAddr, port| Flow {
         addr: words(pod),
         port: Be16::new(port),
-        state: flow_state::SYN_ACK_SEEN | flow_state::CONFIRMED,
+        state: if protocol == 6 {
+            flow_state::SYN_ACK_SEEN | flow_state::CONFIRMED
+        } else {
+            flow_state::ANSWERED
+        },
         generation: 7,
-        backend: if family.vip.is_ipv4() { 1 } else { 65 },
-        frontend: if family.vip.is_ipv4() { 0 } else { 4 },
+        backend: frontend * 16 + 1,
+        frontend,
         seen: 1,
         sequence: 0,
     };
@@ -137,28 +157,22 @@ fn open(world: &mut World, family: Family) {
                     destination: to[0],
                     source_port: from_port,
                     destination_port: to_port,
-                    protocol: 6,
+                    protocol,
                     direction,
                     zero: 0,
                 };
-                world
-                    .programs
-                    .insert(map::ESTABLISHED4, key, value)
-                    .unwrap();
+                world.programs.insert(table, key, value).unwrap();
             } else {
                 let key = FlowKey6 {
                     source: from,
                     destination: to,
                     source_port: from_port,
                     destination_port: to_port,
-                    protocol: 6,
+                    protocol,
                     direction,
                     zero: 0,
                 };
-                world
-                    .programs
-                    .insert(map::ESTABLISHED6, key, value)
-                    .unwrap();
+                world.programs.insert(table, key, value).unwrap();
             }
         }
     }
@@ -186,6 +200,25 @@ fn connect(world: &World, family: Family, port: u16) {
     programs.egress(&answer.build()).unwrap();
     arrives((101, 901, ACK));
     arrives((106, 901, ACK));
+}
+
+/// Somebody asks, is answered, and asks again.
+fn ask(world: &World, family: Family, port: u16) {
+    let programs = &world.programs;
+    let arrives = || {
+        let (mut frame, mut expected) = (request(family, LOCAL, None), delivered(family, None));
+        frame.source_port = port;
+        expected.source_port = port;
+        let run = programs.ingress(program::INGRESS, &frame.build()).unwrap();
+        assert_eq!((run.action, run.frame), (XDP_PASS, expected.build()));
+    };
+    arrives();
+    let mut answer = response(family, None);
+    answer.destination_port = port;
+    let out = programs.egress(&answer.build()).unwrap();
+    (answer.source, answer.source_port) = (family.vip, LOCAL);
+    assert_eq!(out.frame, answer.build());
+    arrives();
 }
 
 /// Lets a flood in here for its time, in both families; what of it was answered, and how long it took.
@@ -222,6 +255,7 @@ fn flood(cluster: &mut Cluster, kind: Kind) -> (u64, Duration) {
         if sent.is_multiple_of(PAUSE) {
             for family in families() {
                 connect(cluster.world(HERE), family, port);
+                ask(cluster.world(HERE), family, port);
             }
             port = 1_024 + (port - 1_023) % 4_000;
         }
@@ -237,41 +271,50 @@ fn endure(kind: Kind, flags: u32, history: u16) {
     for family in families() {
         open(cluster.world(HERE), family);
     }
-    let four: HashMap<FlowKey4, Flow> = held(cluster.world(HERE), map::ESTABLISHED4);
-    let six: HashMap<FlowKey6, Flow> = held(cluster.world(HERE), map::ESTABLISHED6);
-    assert_eq!(
-        (four.len(), six.len()),
-        (2 * OPEN as usize, 2 * OPEN as usize)
-    );
+    let four = OPENED4.map(|(_, table)| held::<FlowKey4>(cluster.world(HERE), table));
+    let six = OPENED6.map(|(_, table)| held::<FlowKey6>(cluster.world(HERE), table));
+    assert!(four.iter().all(|held| held.len() == 2 * OPEN as usize));
+    assert!(six.iter().all(|held| held.len() == 2 * OPEN as usize));
 
     let (answers, elapsed) = flood(&mut cluster, kind);
 
-    // No entry of an open connection was touched, and who is promoted has connected.
-    let after: HashMap<FlowKey4, Flow> = held(cluster.world(HERE), map::ESTABLISHED4);
-    assert!(four.iter().all(|(key, flow)| after.get(key) == Some(flow)));
-    assert!(
-        after
-            .keys()
-            .all(|key| of_client(key.source, key.destination))
-    );
-    let after: HashMap<FlowKey6, Flow> = held(cluster.world(HERE), map::ESTABLISHED6);
-    assert!(six.iter().all(|(key, flow)| after.get(key) == Some(flow)));
-    for table in [map::HALF_OPEN4, map::UDP4] {
+    // No entry of what was open was touched, and who is promoted was answered.
+    for ((_, table), before) in OPENED4.into_iter().zip(four) {
+        let after: HashMap<FlowKey4, Flow> = held(cluster.world(HERE), table);
+        let kept = before
+            .iter()
+            .all(|(key, flow)| after.get(key) == Some(flow));
+        assert!(kept, "{table}");
+        let mut held = after.keys();
+        assert!(held.all(|key| of_client(key.source, key.destination)));
+    }
+    for ((_, table), before) in OPENED6.into_iter().zip(six) {
+        let after: HashMap<FlowKey6, Flow> = held(cluster.world(HERE), table);
+        let kept = before
+            .iter()
+            .all(|(key, flow)| after.get(key) == Some(flow));
+        assert!(kept, "{table}");
+    }
+    for table in [map::HALF_OPEN4, map::UNANSWERED4] {
         let entries: HashMap<FlowKey4, Flow> = held(cluster.world(HERE), table);
         assert!(entries.len() <= ROOM as usize, "{table}: {}", entries.len());
     }
     // The connections go on, and new ones begin.
     for family in families() {
-        for number in (0..OPEN).step_by(97) {
-            let mut frame = request(family, LOCAL, Some((101, 901, ACK)));
+        for (number, tcp) in (0..OPEN)
+            .step_by(97)
+            .flat_map(|number| [(number, Some((101, 901, ACK))), (number, None)])
+        {
+            let mut frame = request(family, LOCAL, tcp);
             frame.source_port = FIRST + number;
             let programs = &cluster.world(HERE).programs;
             let run = programs.ingress(program::INGRESS, &frame.build()).unwrap();
-            let mut expected = delivered(family, frame.tcp);
+            let mut expected = delivered(family, tcp);
             expected.source_port = frame.source_port;
             assert_eq!((run.action, run.frame), (XDP_PASS, expected.build()));
         }
         connect(cluster.world(HERE), family, 1_000);
+        ask(cluster.world(HERE), family, 1_000);
     }
     // Two nodes answer, each within its budget.
     assert!(
@@ -331,6 +374,45 @@ fn a_flood_of_acks_is_reset_no_more_than_its_budget() {
 #[test]
 fn a_flood_of_datagrams_breaks_no_connection() {
     endure(Kind::Udp, config_flags::LOCATE, 2);
+}
+
+#[test]
+fn a_flood_of_datagrams_that_nobody_answers_keeps_no_new_flow_out() {
+    const ROOM: u32 = 1_024;
+    let world = World::with_room(0, ROOM);
+    for family in families() {
+        ask(&world, family, 41_000);
+    }
+    for family in families() {
+        // Twice as many as find room.
+        for port in 0..2 * ROOM as u16 {
+            let mut datagram = request(family, LOCAL, None);
+            datagram.source_port = 50_000 + port;
+            let datagram = datagram.build();
+            let run = world.programs.ingress(program::INGRESS, &datagram).unwrap();
+            assert_eq!(run.action, XDP_PASS, "a new flow is never refused");
+        }
+        ask(&world, family, 42_000);
+        ask(&world, family, 41_000);
+    }
+    assert_eq!(held::<FlowKey4>(&world, map::UDP4).len(), 4);
+    assert_eq!(held::<FlowKey6>(&world, map::UDP6).len(), 4);
+    world.forget_counters();
+}
+
+#[test]
+fn a_flood_of_datagrams_that_a_pod_answers_keeps_no_new_flow_out() {
+    const ROOM: u16 = 1_024;
+    let world = World::with_room(0, ROOM.into());
+    for family in families() {
+        for port in 0..ROOM {
+            ask(&world, family, 50_000 + port);
+        }
+        ask(&world, family, 42_000);
+        ask(&world, family, 50_000);
+    }
+    assert!(world.programs.drops(DropReason::UdpFull).unwrap() > 0);
+    world.forget_counters();
 }
 
 #[test]

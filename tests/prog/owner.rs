@@ -27,6 +27,7 @@ fn names(table: FlowTable) -> [&'static str; 2] {
     match table {
         FlowTable::HalfOpen => [map::HALF_OPEN4, map::HALF_OPEN6],
         FlowTable::Established => [map::ESTABLISHED4, map::ESTABLISHED6],
+        FlowTable::Unanswered => [map::UNANSWERED4, map::UNANSWERED6],
         FlowTable::Udp => [map::UDP4, map::UDP6],
     }
 }
@@ -239,9 +240,14 @@ fn a_datagrams_flow_is_promoted_by_the_pods_first_answer() {
     for family in families() {
         world.ingress(&request(family, LOCAL, None).build());
         world.ingress(&request(family, LOCAL, None).build());
-        assert_eq!(state(&world, family, FlowTable::Udp), 0);
-        world.egress(&response(family, None).build());
+        assert_eq!(state(&world, family, FlowTable::Unanswered), 0);
+        assert!(entries(&world, family, FlowTable::Udp).is_empty());
+        let out = world.egress(&response(family, None).build());
+        assert_eq!(out, translated(family, None));
         assert_eq!(state(&world, family, FlowTable::Udp), flow_state::ANSWERED);
+        assert!(entries(&world, family, FlowTable::Unanswered).is_empty());
+        let run = world.ingress(&request(family, LOCAL, None).build());
+        assert_eq!(run.frame, delivered(family, None).build());
     }
 }
 

@@ -373,11 +373,13 @@ impl Drop for World {
 }
 
 /// The flow tables in the object.
-const FLOW_TABLES: [&str; 6] = [
+const FLOW_TABLES: [&str; 8] = [
     map::HALF_OPEN4,
     map::HALF_OPEN6,
     map::ESTABLISHED4,
     map::ESTABLISHED6,
+    map::UNANSWERED4,
+    map::UNANSWERED6,
     map::UDP4,
     map::UDP6,
 ];

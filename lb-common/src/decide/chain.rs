@@ -14,7 +14,6 @@ use crate::maps::{
     Event, Flow, Owner, Slot, Tour, config_flags, event_flags, event_kind, flow_state, tour_flags,
 };
 use crate::outcome::Outcome;
-use crate::wire::protocol;
 
 impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T, A> {
     /// Writes the slot's owners on other nodes into the tour, but for the first, whose node it gives.
@@ -117,11 +116,6 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         }
         let tables = self.packet.tables;
         tables.count(Outcome::ChainHit);
-        let table = if self.packet.header.protocol == protocol::UDP {
-            FlowTable::Udp
-        } else {
-            FlowTable::Established
-        };
         // Never 0, which says that the flow was not reported yet.
         let second = (1 + tables.now_seconds() % 15) as u16;
         let second = second << flow_state::REPORTED_SHIFT;
@@ -130,10 +124,14 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             flow.state = flow.state & !flow_state::REPORTED | second;
             is_due.then_some(flow.backend)
         };
-        // A half-open flow is not worth an exception.
+        // A half-open flow is not worth an exception; UDP that goes one way is.
         let key = self.forward_key();
-        let backend = FamilyTables::<A>::with_flow(tables, table, &key, due).flatten();
-        if let Some(backend) = backend
+        let lasting = FlowTable::of_lasting(self.packet.header.protocol);
+        let mut backend = FamilyTables::<A>::with_flow(tables, lasting, &key, due);
+        if backend.is_none() && lasting == FlowTable::Udp {
+            backend = FamilyTables::<A>::with_flow(tables, FlowTable::Unanswered, &key, due);
+        }
+        if let Some(Some(backend)) = backend
             && !self.emit(tour, event_kind::CHAIN_HIT, backend)
         {
             tables.count(Outcome::EventLost);

@@ -3,6 +3,7 @@
 use crate::addr::{AddrWords, Be16};
 use crate::decide::owner::{live_flow, live_flow_with, touch};
 use crate::decide::{FamilyTables, Tables};
+use crate::drop::DropReason;
 use crate::family::{Endpoints, Family, Version};
 use crate::flow::FlowTable;
 use crate::frame::Frame;
@@ -104,16 +105,7 @@ fn translate<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family>(
             }
         }
     } else {
-        let flow = live_flow::<T, A>(tables, FlowTable::Udp, &key)?;
-        refresh::<T, A>(
-            tables,
-            FlowTable::Udp,
-            &ends,
-            &flow,
-            flow_state::ANSWERED,
-            protocol::UDP,
-        );
-        flow
+        answered::<T, A>(tables, &ends, &key)?
     };
     Some(SourceTranslation {
         version: A::VERSION,
@@ -182,6 +174,59 @@ fn follow<T: Tables + FamilyTables<A>, A: Family>(
         0
     };
     refresh::<T, A>(tables, table, ends, flow, fin | reset, protocol::TCP);
+}
+
+/// The UDP flow that a datagram from a pod answers. Its first answer promotes it, which shows that it is no
+/// forgery's; without room it stays where it is until a later one.
+#[inline(always)]
+fn answered<T: Tables + FamilyTables<A>, A: Family>(
+    tables: &T,
+    ends: &Endpoints<A::Address>,
+    key: &A::FlowKey,
+) -> Option<Flow> {
+    let state = flow_state::ANSWERED;
+    if let Some(flow) = live_flow::<T, A>(tables, FlowTable::Udp, key) {
+        refresh::<T, A>(tables, FlowTable::Udp, ends, &flow, state, protocol::UDP);
+        return Some(flow);
+    }
+    let table = FlowTable::Unanswered;
+    let flow = live_flow::<T, A>(tables, table, key)?;
+    if promote::<T, A>(tables, ends, key, &flow) {
+        tables.count(Outcome::Promoted);
+        let forward_key = forward_key::<A>(ends, &flow, protocol::UDP);
+        FamilyTables::<A>::remove_flow(tables, table, &forward_key);
+        FamilyTables::<A>::remove_flow(tables, table, key);
+    } else {
+        tables.count_drop(DropReason::UdpFull);
+        refresh::<T, A>(tables, table, ends, &flow, state, protocol::UDP);
+    }
+    Some(flow)
+}
+
+/// Writes both entries of a UDP flow that was answered, or none.
+#[inline(always)]
+fn promote<T: Tables + FamilyTables<A>, A: Family>(
+    tables: &T,
+    ends: &Endpoints<A::Address>,
+    key: &A::FlowKey,
+    reverse: &Flow,
+) -> bool {
+    let mut flow = Flow {
+        state: reverse.state | flow_state::ANSWERED,
+        seen: tables.now_seconds(),
+        ..*reverse
+    };
+    if !FamilyTables::<A>::insert_flow(tables, FlowTable::Udp, key, &flow) {
+        return false;
+    }
+    flow.addr = A::to_words(ends.source);
+    flow.port = ends.source_port;
+    let forward_key = forward_key::<A>(ends, reverse, protocol::UDP);
+    if FamilyTables::<A>::insert_flow(tables, FlowTable::Udp, &forward_key, &flow) {
+        return true;
+    }
+    FamilyTables::<A>::remove_flow(tables, FlowTable::Udp, key);
+    false
 }
 
 #[inline(always)]

@@ -5,7 +5,7 @@ use crate::decide::tables::{FamilyTables, Tables};
 use crate::decide::{Act, Delivery, Verdict};
 use crate::drop::DropReason;
 use crate::family::{Endpoints, Family};
-use crate::flow::{CLOSING, FlowTable, HALF_OPEN_TIMEOUT};
+use crate::flow::{CLOSING, FlowTable, HALF_OPEN_TIMEOUT, expired};
 use crate::frame::Frame;
 use crate::maps::{Flow, backend_flags, flow_direction, flow_state};
 use crate::outcome::Outcome;
@@ -34,12 +34,16 @@ pub(super) fn live_flow_with<T: Tables + FamilyTables<A>, A: Family>(
         change(flow);
         *flow
     })?;
+    // Nobody sweeps that table.
+    if table == FlowTable::Unanswered && expired(&flow, protocol::UDP, tables.now_seconds()) {
+        return None;
+    }
     let backend = tables.backend(flow.backend)?;
     let same = backend.generation == flow.generation && backend.flags & backend_flags::IN_USE != 0;
     same.then_some(flow)
 }
 
-/// Adds state to an entry and notes the time.
+/// Adds state to an entry and notes the time; whether there is one.
 #[inline(always)]
 pub(super) fn touch<T: FamilyTables<A>, A: Family>(
     tables: &T,
@@ -47,11 +51,12 @@ pub(super) fn touch<T: FamilyTables<A>, A: Family>(
     key: &A::FlowKey,
     state: u16,
     now: u32,
-) {
-    tables.with_flow(table, key, |flow| {
+) -> bool {
+    let touch = |flow: &mut Flow| {
         flow.state |= state;
         flow.seen = now;
-    });
+    };
+    tables.with_flow(table, key, touch).is_some()
 }
 
 impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T, A> {
@@ -64,9 +69,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
     #[inline(always)]
     pub(super) fn known(&self, is_found: bool) -> Option<Flow> {
         if self.packet.header.protocol == protocol::UDP {
-            let flow = self.live(FlowTable::Udp)?;
-            self.refresh(FlowTable::Udp, &flow, 0);
-            return Some(flow);
+            return self.known_datagram();
         }
         let segment = self.packet.segment()?;
         if let Some(flow) = self.live(FlowTable::Established) {
@@ -83,6 +86,20 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             self.remove_both(FlowTable::HalfOpen, &flow);
         }
         None
+    }
+
+    /// The same of UDP.
+    #[inline(always)]
+    fn known_datagram(&self) -> Option<Flow> {
+        if let Some(flow) = self.live(FlowTable::Udp) {
+            self.refresh(FlowTable::Udp, &flow, 0);
+            return Some(flow);
+        }
+        let flow = self.live(FlowTable::Unanswered)?;
+        let now = self.packet.tables.now_seconds();
+        // Of two entries one may be evicted: then the pod's answer would leave as it is.
+        let is_whole = self.touch_both(FlowTable::Unanswered, &flow, 0, now);
+        is_whole.then_some(flow)
     }
 
     /// Whether a flow of the packet is half-open here, be it a dead one.
@@ -179,11 +196,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
     #[inline(always)]
     pub(super) fn open<C: Act>(&self, actor: &C) -> C::Result {
         let tables = self.packet.tables;
-        let table = if self.packet.header.protocol == protocol::UDP {
-            FlowTable::Udp
-        } else {
-            FlowTable::HalfOpen
-        };
+        let table = FlowTable::of_new(self.packet.header.protocol);
         let mut owners = tables.slot(self.slot()).unwrap_or_default().0;
         while owners != 0 {
             let number = owners as u16;
@@ -216,17 +229,16 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         actor.act(Verdict::Drop(DropReason::ReverseTaken))
     }
 
-    /// Whether the reverse entry that a new flow needs is another's, be it established or not.
+    /// Whether the reverse entry that a new flow needs is another's, be that promoted or not.
     #[inline(always)]
     fn is_taken(&self, table: FlowTable, flow: &Flow) -> bool {
-        if table == FlowTable::HalfOpen {
-            // Egress looks for established flows first, so what is over there must not hide this one.
-            if self.is_reverse_taken(FlowTable::Established, flow) {
-                return true;
-            }
-            let key = self.reverse_key(flow);
-            FamilyTables::<A>::remove_flow(self.packet.tables, FlowTable::Established, &key);
+        let lasting = FlowTable::of_lasting(self.packet.header.protocol);
+        if self.is_reverse_taken(lasting, flow) {
+            return true;
         }
+        // Egress looks there first, so what is over there must not hide this one.
+        let key = self.reverse_key(flow);
+        FamilyTables::<A>::remove_flow(self.packet.tables, lasting, &key);
         self.is_reverse_taken(table, flow)
     }
 
@@ -261,16 +273,13 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         live_flow::<T, A>(self.packet.tables, table, &self.forward_key())
     }
 
+    /// Whether there are both.
     #[inline(always)]
-    fn touch_both(&self, table: FlowTable, flow: &Flow, state: u16, now: u32) {
-        touch::<T, A>(self.packet.tables, table, &self.forward_key(), state, now);
-        touch::<T, A>(
-            self.packet.tables,
-            table,
-            &self.reverse_key(flow),
-            state,
-            now,
-        );
+    fn touch_both(&self, table: FlowTable, flow: &Flow, state: u16, now: u32) -> bool {
+        let tables = self.packet.tables;
+        let has_forward = touch::<T, A>(tables, table, &self.forward_key(), state, now);
+        let has_reverse = touch::<T, A>(tables, table, &self.reverse_key(flow), state, now);
+        has_forward && has_reverse
     }
 
     /// Writes both entries or none.
