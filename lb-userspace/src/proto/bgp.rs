@@ -12,9 +12,8 @@
 //!
 //! Implemented: RFC 4271, 4486 (Cease subcodes), 4760 and 2545 (IPv4 and IPv6 unicast), 5492 and 9072, 6286,
 //! 6608, 6793, 7606, 7607, 8654, 8950, 1997 and 8092, 10005 (link bandwidth), 2918 and 7313, 4724, 8538 and 9494
-//! (graceful restart, as the one that restarts), 9003, 9234, 9687, 9774. Left out: DelayOpen (RFC 4271 §8.1.1
-//! makes it optional, and every deployed speaker does without), and import of routes: what a peer announces is
-//! checked, counted and dropped.
+//! (graceful restart, as the one that restarts), 9003, 9234, 9687, 9774. Left out: import of routes; what a
+//! peer announces is checked, counted and dropped.
 //!
 //! Invariants
 //! - A NOTIFICATION is the last message on its connection, and never answers another one.

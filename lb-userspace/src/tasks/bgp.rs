@@ -92,8 +92,10 @@ impl Peer {
         let (stop, stopped) = oneshot::channel();
         let (incoming, accepted) = mpsc::channel(1);
         let (publish, status) = {
-            let address = intent.borrow().config.peer_address;
-            watch::channel(SessionStatus::new(name, address, clock()))
+            let config = &intent.borrow().config;
+            let mut status = SessionStatus::new(name, config.peer_address, clock());
+            status.listen_range = config.options.listen_range.map(|range| range.network);
+            watch::channel(status)
         };
         let (bfd, path) = watch::channel(BfdReport::default());
         let driver = Driver::new(intent, accepted, publish, past, path);
@@ -324,8 +326,14 @@ impl Driver {
         match self.main.session.state() {
             // RFC 4271 §8.2.2: Idle refuses connections; this also slows down a peer that fails over and over.
             State::Idle => debug!(peer = self.peer(), "a connection of the peer is refused"),
-            State::Active => self.main.attach(connection, local),
-            State::Connect | State::OpenSent | State::OpenConfirm | State::Established => {
+            State::Active if !self.main.session.has_connection() => {
+                self.main.attach(connection, local);
+            }
+            State::Active
+            | State::Connect
+            | State::OpenSent
+            | State::OpenConfirm
+            | State::Established => {
                 let session = Session::accepted(
                     session_config(&self.config),
                     self.main.session.past(clock()),
@@ -414,6 +422,9 @@ impl Driver {
             self.discovery = discovery(&config);
         }
         self.config = config;
+        let range = self.config.options.listen_range.map(|range| range.network);
+        self.publish
+            .send_modify(|status| status.listen_range = range);
         self.set_routes();
     }
 
@@ -537,4 +548,4 @@ fn seed() -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

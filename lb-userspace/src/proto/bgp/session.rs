@@ -36,6 +36,8 @@ const SEND_HOLD_WITHOUT_HOLD: Duration = Duration::from_secs(480);
 pub enum Timer {
     /// Time to connect, or to try again.
     ConnectRetry,
+    /// Time to send OPEN, if the peer's has not come.
+    DelayOpen,
     /// Time to leave Idle.
     IdleHold,
     /// The peer was silent for too long.
@@ -210,7 +212,14 @@ impl Session {
     /// The TCP connection is up, from this local address.
     pub fn handle_connected(&mut self, local: IpAddr, now: Instant) {
         self.local = Some(local);
-        self.run(fsm::Event::TcpConnected, now);
+        // A newcomer is there to have its OPEN heard.
+        let delays = self.config.options.delay_open.is_some() && !self.is_newcomer;
+        let event = if delays {
+            fsm::Event::TcpConnectedDelayed
+        } else {
+            fsm::Event::TcpConnected
+        };
+        self.run(event, now);
     }
 
     /// The TCP connection could not be made, or is gone.
@@ -221,17 +230,22 @@ impl Session {
 
     /// Bytes from the peer.
     pub fn handle_bytes(&mut self, bytes: &[u8], now: Instant) {
-        if self.open.is_none() {
+        if !self.has_connection() {
             return;
         }
         self.framer.extend(bytes);
-        while self.open.is_some() && !self.is_held_back() {
+        while self.has_connection() && !self.is_held_back() {
             match self.framer.take() {
                 Ok(Some(frame)) => self.handle_frame(&frame, now),
                 Ok(None) => break,
                 Err(error) => self.refuse(error, now),
             }
         }
+    }
+
+    /// Whether there is a connection.
+    pub fn has_connection(&self) -> bool {
+        self.open.is_some() || self.timers.is_running(Timer::DelayOpen)
     }
 
     /// A newcomer's further fate is decided first.
@@ -262,7 +276,7 @@ impl Session {
 
     /// The path to the peer is lost (RFC 9384): ends the session at once, and tries again.
     pub fn handle_bfd_down(&mut self, now: Instant) {
-        if self.open.is_some() {
+        if self.has_connection() {
             self.refusal = Some(Notification::cease(Cease::BfdDown, ""));
             self.fail(Reason::BfdDown);
             self.run(fsm::Event::MessageRefused, now);
@@ -336,6 +350,7 @@ impl Session {
                     }
                     fsm::Event::ConnectRetryTimerExpired
                 }
+                Timer::DelayOpen => fsm::Event::DelayOpenTimerExpired,
                 Timer::IdleHold if self.config.options.passive => fsm::Event::StartedPassively,
                 Timer::IdleHold => fsm::Event::IdleHoldTimerExpired,
                 Timer::Hold => {
@@ -442,14 +457,17 @@ impl Session {
     fn handle_frame(&mut self, frame: &Frame, now: Instant) {
         self.counters.messages_received += 1;
         let event = match frame.kind {
-            MessageType::Open if self.state == State::OpenSent => match self.negotiate(&frame.body)
-            {
+            MessageType::Open if self.awaits_open() => match self.negotiate(&frame.body, now) {
                 Ok(negotiated) => {
                     if negotiated.extended_message {
                         self.framer.extend_messages();
                     }
                     self.negotiated = Some(negotiated);
-                    fsm::Event::OpenReceived
+                    if self.open.is_some() {
+                        fsm::Event::OpenReceived
+                    } else {
+                        fsm::Event::OpenReceivedEarly
+                    }
                 }
                 Err(error) => return self.refuse(error, now),
             },
@@ -490,10 +508,21 @@ impl Session {
         self.run(event, now);
     }
 
-    fn negotiate(&self, body: &[u8]) -> Result<Negotiated, DecodeError> {
+    fn awaits_open(&self) -> bool {
+        self.state == State::OpenSent || self.timers.is_running(Timer::DelayOpen)
+    }
+
+    fn negotiate(&self, body: &[u8], now: Instant) -> Result<Negotiated, DecodeError> {
         let theirs = Open::decode(body)?;
-        let ours = self.open.as_ref().ok_or(DecodeError::MalformedOpen)?;
-        Negotiated::new(&self.config, ours, &theirs)
+        match &self.open {
+            Some(ours) => Negotiated::new(&self.config, ours, &theirs),
+            None => Negotiated::new(&self.config, &self.next_open(now), &theirs),
+        }
+    }
+
+    /// RFC 4724 §4.1: R says that we restarted, and only until the routes are told again.
+    fn next_open(&self, now: Instant) -> Open {
+        self.config.open(self.minimal, self.past(now))
     }
 
     fn refuse(&mut self, error: DecodeError, now: Instant) {

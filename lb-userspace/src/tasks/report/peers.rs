@@ -37,7 +37,7 @@ impl Report {
                 peer: status.peer.clone(),
                 prefix: route.prefix.to_string(),
                 attributes: (*route.attributes).clone(),
-                services: owners.of(&status.peer, route.prefix),
+                services: owners.of(status.object(), route.prefix),
             });
             sent.collect::<Vec<_>>()
         });
@@ -77,7 +77,7 @@ fn describe(status: &SessionStatus) -> PeerReport {
     let since = clock::now().saturating_duration_since(status.since);
     PeerReport {
         peer: status.peer.clone(),
-        address: status.address.to_string(),
+        address: status.place(),
         state: sessions::state(status.state).to_owned(),
         since_seconds: since.as_secs(),
         asn: status.peer_asn,
