@@ -1,13 +1,19 @@
 //! The only place that reads a clock: everything else is given the time by its
 //! caller.
 
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 
 /// Now, for timers and the protocols.
 pub fn now() -> Instant {
     Instant::now()
+}
+
+/// Time since 1970, to be shown and written down; zero on a clock that is set before.
+pub fn wall() -> Duration {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default()
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds: what `bpf_ktime_get_ns` reads in the programs.

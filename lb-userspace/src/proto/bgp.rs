@@ -5,7 +5,7 @@
 //! names why a message is refused and which NOTIFICATION answers it. [`fsm`] is the transition table of RFC
 //! 4271 §8 and nothing else; [`negotiation`] is what two OPENs agree on, [`retention`] and [`role`] parts of it;
 //! [`adj_out`] is what the peer should hold against what it was sent; [`session`] joins them and adds timers and
-//! queues; [`collision`] chooses between two connections; [`reason`] says why one failed.
+//! queues; [`capture`] writes down and reads back what it did; [`collision`] chooses between two connections; [`reason`] says why one failed.
 //!
 //! A [`session::Session`] is owned by one task (`tasks::bgp`), which dials, moves bytes, and tells it the time.
 //! Nothing here blocks, reads a clock or a socket, or draws randomness of its own: a run replays from its seed.
@@ -23,6 +23,7 @@
 pub mod adj_out;
 pub mod attribute;
 pub mod capability;
+pub mod capture;
 pub mod collision;
 mod cursor;
 pub mod error;

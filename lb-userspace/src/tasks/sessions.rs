@@ -17,6 +17,7 @@ use tracing::info;
 use self::visitor::Visitor;
 use super::bfd::{self, Bfd};
 use super::bgp::listener::{Doors, Invitation, Stranger};
+use super::bgp::tap::Tap;
 use super::bgp::{Peer, Stop};
 use super::datapath::Programmed;
 use crate::model::bfd::BfdStatus;
@@ -32,7 +33,16 @@ mod visitor;
 const STRANGERS: usize = 16;
 
 /// Where to read what each session does, by BGPPeer; peers of a listen range follow it as `BGPPeer/address`.
-pub type SessionBook = BTreeMap<String, watch::Receiver<SessionStatus>>;
+pub type SessionBook = BTreeMap<String, Entry>;
+
+/// Where to read what one session does.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// In short.
+    pub status: watch::Receiver<SessionStatus>,
+    /// Message by message.
+    pub tap: Tap,
+}
 
 /// The sessions of this node.
 #[derive(Debug)]
@@ -161,7 +171,13 @@ impl Sessions {
         self.book.send_replace(
             self.running
                 .iter()
-                .map(|(name, running)| (name.clone(), running.peer.status.clone()))
+                .map(|(name, running)| {
+                    let entry = Entry {
+                        status: running.peer.status.clone(),
+                        tap: running.peer.tap.clone(),
+                    };
+                    (name.clone(), entry)
+                })
                 .collect(),
         );
         self.bfd.request(self.requests());
@@ -208,7 +224,13 @@ const LAST_WORDS: &str = "torline stops";
 
 /// Ends sessions side by side.
 async fn end(sessions: impl Iterator<Item = Running>, stop: &Stop) {
-    join_all(sessions.map(|running| running.peer.stop(stop.clone()))).await;
+    let one = async |running: Running| {
+        // A session whose intent is gone before it is told how to end ends without a word.
+        let Running { intent, peer, .. } = running;
+        peer.stop(stop.clone()).await;
+        drop(intent);
+    };
+    join_all(sessions.map(one)).await;
 }
 
 /// A session's intent with the routes that may be announced: all of them, but none for an address that
@@ -242,7 +264,7 @@ fn is_refused(prefix: IpNet, programmed: &Programmed) -> bool {
 pub(super) fn report(book: &SessionBook) -> Vec<SessionReport> {
     let now = clock::now();
     book.values()
-        .map(|status| one(&status.borrow(), now))
+        .map(|entry| one(&entry.status.borrow(), now))
         .collect()
 }
 

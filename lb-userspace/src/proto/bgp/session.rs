@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use self::acts::{Act, Acts};
 use self::counters::Counters;
 use super::adj_out::{AdjOut, Routes};
 use super::error::DecodeError;
@@ -22,6 +23,7 @@ use super::update::Received;
 use crate::proto::timers::{Jitter, Timers};
 
 mod actions;
+pub mod acts;
 pub mod counters;
 
 /// RFC 4271 §8.2.2 suggests four minutes for the peer's OPEN; one keeps a listener from parking us.
@@ -117,6 +119,7 @@ pub struct Session {
     is_newcomer: bool,
     established_at: Option<Instant>,
     counters: Counters,
+    acts: Acts,
 }
 
 impl Session {
@@ -162,6 +165,7 @@ impl Session {
             is_newcomer: false,
             established_at: None,
             counters: Counters::default(),
+            acts: Acts::default(),
         }
     }
 
@@ -203,6 +207,10 @@ impl Session {
         self.minimal = newcomer.minimal;
         self.is_dialed = false;
         if self.state != newcomer.state {
+            self.acts.push(Act::State {
+                from: self.state,
+                to: newcomer.state,
+            });
             self.state = newcomer.state;
             self.events.push_back(Event::StateChanged(self.state));
         }
@@ -236,9 +244,15 @@ impl Session {
         self.framer.extend(bytes);
         while self.has_connection() && !self.is_held_back() {
             match self.framer.take() {
-                Ok(Some(frame)) => self.handle_frame(&frame, now),
+                Ok(Some(frame)) => {
+                    self.acts.push(Act::Received(frame.encode()));
+                    self.handle_frame(&frame, now);
+                }
                 Ok(None) => break,
-                Err(error) => self.refuse(error, now),
+                Err(error) => {
+                    self.acts.push(Act::Received(self.framer.unreadable()));
+                    self.refuse(error, now);
+                }
             }
         }
     }
@@ -372,6 +386,7 @@ impl Session {
         let control = self.outbox.pop_front();
         let message = control.or_else(|| self.adj_out.poll())?;
         self.counters.messages_sent += 1;
+        self.acts.push(Act::Sent(message.clone()));
         if self.restart_window.is_some() && self.adj_out.is_complete() {
             self.restart_window = None;
         }
@@ -383,6 +398,11 @@ impl Session {
         self.events.pop_front()
     }
 
+    /// The next thing that it did, for a capture; the oldest are lost if nobody takes them.
+    pub fn poll_act(&mut self) -> Option<Act> {
+        self.acts.pop()
+    }
+
     /// When to call `handle_timeout`, and for which timer.
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
         self.timers.next()
@@ -391,6 +411,11 @@ impl Session {
     /// The state.
     pub const fn state(&self) -> State {
         self.state
+    }
+
+    /// Our end of the connection, if there is one.
+    pub const fn local_address(&self) -> Option<IpAddr> {
+        self.local
     }
 
     /// What was agreed with the peer, from OpenConfirm on.
@@ -539,6 +564,10 @@ impl Session {
         let (next, actions) = fsm::next(self.state, event);
         if next != self.state {
             self.events.push_back(Event::StateChanged(next));
+            self.acts.push(Act::State {
+                from: self.state,
+                to: next,
+            });
         }
         for action in actions {
             self.perform(*action, now);

@@ -5,7 +5,8 @@
 //! to (`spec.sourceAddress`), no other is taken. A port that is taken is tried again, and its peers say so in
 //! their status.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -296,9 +297,9 @@ fn follow_keys(socket: &Listener, held: &mut Keys, wanted: Keys) -> io::Result<(
         socket.set_key(peers, None)?;
     }
     for (peers, key) in wanted {
-        if !held.contains_key(&peers) {
+        if let Entry::Vacant(missing) = held.entry(peers) {
             socket.set_key(peers, Some(&key))?;
-            held.insert(peers, key);
+            missing.insert(key);
         }
     }
     Ok(())

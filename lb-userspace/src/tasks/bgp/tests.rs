@@ -432,7 +432,7 @@ async fn speakers_that_dial_each_other_end_with_one_connection() {
         for (intent, doors) in intents.iter().zip(&mut doors) {
             let (sender, watched) = watch::channel(intent.clone());
             let peer = Peer::spawn("other".into(), watched);
-            doors.follow(std::iter::once(invitation(&intent, &peer)));
+            doors.follow(std::iter::once(invitation(intent, &peer)));
             senders.push(sender);
             peers.push(peer);
         }

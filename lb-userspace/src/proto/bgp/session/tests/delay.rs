@@ -9,7 +9,7 @@ fn delayed(passive: bool, now: Instant) -> Session {
     config.options.passive = passive;
     let mut session = Session::new(config, 1, now);
     session.handle_connected(LOCAL, now);
-    assert_eq!(sent(&mut session), [Bytes::new(); 0]);
+    assert_eq!(session.poll_transmit(), None);
     assert_eq!(
         session.poll_timeout(),
         Some((now + seconds(7), Timer::DelayOpen))
