@@ -1,5 +1,4 @@
-//! What the sessions of a peer did lately, and what they do, for whoever wants a
-//! capture.
+//! What the sessions of a peer did lately, and do, for whoever wants a capture.
 //!
 //! The latest messages are always kept, so that a capture also shows what went wrong before anybody looked. A
 //! follower that does not keep up is left behind and its capture ends: nobody waits for it.

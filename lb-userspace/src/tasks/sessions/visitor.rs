@@ -1,5 +1,6 @@
-//! Peers that come from a listen range: each gets a session of its own, which is
-//! forgotten once it has not been connected for a while.
+//! Peers that come from a listen range: each gets a session of its own.
+//!
+//! It is forgotten once the peer has not been connected for a while.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
