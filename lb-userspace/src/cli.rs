@@ -23,6 +23,7 @@ use crate::net::unix_http;
 use crate::tasks::peer::Called;
 use crate::telemetry::{self, Format};
 
+mod capture;
 mod crds;
 mod detach;
 mod dry_run;
@@ -54,6 +55,7 @@ const ENVIRONMENT: u8 = 2;
   torline members
   torline peers
   torline routes --peer tor-a
+  torline capture --peer tor-a --write tor-a.mrt
   torline status --json | jq '.sessions[] | {peer, state}'"
 )]
 struct Cli {
@@ -75,6 +77,8 @@ enum Command {
     Peers(Status),
     /// Show which BGP routes the peers of this node were sent, with which attributes, for which Services.
     Routes(Routes),
+    /// Write the messages of a BGP session to a file in MRT (RFC 6396), for a support ticket.
+    Capture(Capture),
     /// Print a Secret with fresh keys, for `kubectl apply -f -` or a file of the directory.
     Secret(Secret),
     /// Take the data plane of this node down: programs, links and maps that an agent left behind.
@@ -185,6 +189,27 @@ struct Routes {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  torline capture --peer tor-a --write tor-a.mrt
+      The latest messages and those to come, until interrupted; `bgpdump -m tor-a.mrt` reads it, and so
+      does `tshark -V -r tor-a.mrt`.
+  torline capture --peer tor-a --write tor-a.mrt --seconds 0 --json
+      Only what the agent remembers; prints how many messages of each kind that was.")]
+struct Capture {
+    /// The BGPPeer, by the name that `torline peers` gives it.
+    #[arg(long, value_name = "NAME")]
+    peer: String,
+    /// The file to write.
+    #[arg(long, value_name = "FILE")]
+    write: PathBuf,
+    /// For how long; 0 for what the agent remembers. Until interrupted unless given.
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+    #[command(flatten)]
+    status: Status,
+}
+
+#[derive(Args, Debug)]
 struct Secret {
     /// Namespace of the Secret.
     #[arg(long, value_name = "NAME", default_value = "torline-system")]
@@ -203,6 +228,15 @@ pub fn main() -> ExitCode {
         Command::Routes(Routes { peer, status }) => {
             routes::show(&status.socket, peer.as_deref(), status.json)
         }
+        Command::Capture(arguments) => capture::write(
+            &arguments.status.socket,
+            &capture::Capture {
+                peer: &arguments.peer,
+                file: &arguments.write,
+                seconds: arguments.seconds,
+            },
+            arguments.status.json,
+        ),
         Command::Secret(arguments) => secret::show(&arguments.namespace),
     };
     match outcome {
@@ -253,14 +287,16 @@ fn ask<T: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::Result<T> {
         .enable_all()
         .build()?
         .block_on(unix_http::get(socket, path))
-        .with_context(|| {
-            format!(
-                "no agent answers on {}; is `torline run` running, with the same --socket?",
-                socket.display()
-            )
-        })?;
+        .with_context(|| no_agent(socket))?;
     serde_json::from_slice(&body)
         .context("the agent's answer is not understood; is it of another version?")
+}
+
+fn no_agent(socket: &Path) -> String {
+    format!(
+        "no agent answers on {}; is `torline run` running, with the same --socket?",
+        socket.display()
+    )
 }
 
 /// Prints; a reader that has seen enough (`| head`) is no error.

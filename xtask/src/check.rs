@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Instant};
 use anyhow::{Result, bail};
 
 use crate::{
-    build,
+    build, rfc,
     setup::{self, Need},
     sh, tidy,
 };
@@ -23,6 +23,7 @@ type Step = (&'static str, fn() -> Result<()>);
 /// Cheapest first.
 const STEPS: &[Step] = &[
     ("tidy", tidy),
+    ("rfc", rfc::check),
     ("fmt", fmt),
     ("clippy", clippy),
     ("clippy-ebpf", clippy_ebpf),

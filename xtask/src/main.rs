@@ -20,6 +20,7 @@ mod build;
 mod check;
 mod demo;
 mod model;
+mod rfc;
 mod setup;
 mod sh;
 mod suites;
@@ -39,6 +40,7 @@ mod verify;
         cargo xtask test breaks --json   what must not break 10,000 connections, as JSON\n  \
         cargo xtask test interop         the BGP speaker and five makes of router, a table\n  \
         cargo xtask build --release      target/release/torline, kernel programs inside\n  \
+        cargo xtask rfc                  what the RFCs ask, and where it is done\n  \
         cargo xtask model                what it takes to keep connections, by kind of change\n  \
         cargo xtask setup --check        what this machine lacks, and why it is wanted\n\n\
         Exit codes: 0 done, 1 something failed, 2 usage or environment."
@@ -62,6 +64,8 @@ enum Verb {
     Demo(demo::Args),
     /// Load the programs into this kernel and print what they cost.
     Verify(verify::Args),
+    /// Write docs/rfc.md: what the RFCs ask, the line that does it, the test that shows it.
+    Rfc(rfc::Args),
     /// Show in a model what each kind of change does to connections; needs no root.
     Model(model::Args),
 }
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => suites::main(&args),
         Verb::Demo(args) => demo::main(&args),
         Verb::Verify(args) => verify::main(&args),
+        Verb::Rfc(args) => rfc::main(&args),
         Verb::Model(args) => model::main(&args),
     };
     match outcome {

@@ -89,6 +89,17 @@ pub(crate) fn run(root: &Path, verbs: &[String]) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
+/// Path and text of every Rust source below `root`.
+///
+/// # Errors
+/// When a file cannot be read.
+pub(crate) fn rust_sources(root: &Path) -> Result<Vec<(String, String)>> {
+    let mut sources = Vec::new();
+    read(root, "", &mut sources)?;
+    let rust = sources.into_iter().filter(|source| is_rust(&source.path));
+    Ok(rust.map(|source| (source.path, source.text)).collect())
+}
+
 fn read(root: &Path, dir: &str, sources: &mut Vec<Source>) -> Result<()> {
     let full = root.join(dir);
     let entries =

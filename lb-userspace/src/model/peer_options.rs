@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 /// What a BGPPeer may ask for beyond the ordinary.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PeerOptions {
@@ -22,6 +24,25 @@ pub struct PeerOptions {
     pub device: Option<String>,
     /// How long routes stay with GRACEFUL_SHUTDOWN before they are withdrawn; absent means five seconds.
     pub drain_wait: Option<Duration>,
+    /// The peers are whoever connects from there.
+    pub listen_range: Option<ListenRange>,
+    /// How long the peer's OPEN is awaited before ours is sent (RFC 4271 §8.1.1, DelayOpen); absent means not
+    /// at all.
+    pub delay_open: Option<Duration>,
+}
+
+/// Where peers that are not configured one by one may come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListenRange {
+    /// Their addresses.
+    pub network: IpNet,
+    /// How many there may be at a time.
+    pub limit: u16,
+}
+
+impl ListenRange {
+    /// The limit where none is given.
+    pub const LIMIT: u16 = 100;
 }
 
 /// Who makes the connection.

@@ -33,8 +33,10 @@ pub enum SessionState {
 pub struct SessionStatus {
     /// BGPPeer name.
     pub peer: String,
-    /// The peer's address.
+    /// The peer's address; unspecified for those of a range.
     pub address: IpAddr,
+    /// Where the peers of a listen range come from; each has a status of its own, as `BGPPeer/address`.
+    pub listen_range: Option<IpNet>,
     /// State.
     pub state: SessionState,
     /// When the state was entered.
@@ -127,6 +129,7 @@ impl SessionStatus {
         Self {
             peer,
             address,
+            listen_range: None,
             state: SessionState::Idle,
             since: now,
             hold_time: None,
@@ -150,6 +153,19 @@ impl SessionStatus {
             last_error: None,
             bfd: None,
         }
+    }
+
+    /// Where the peer is, or the peers are.
+    pub fn place(&self) -> String {
+        match self.listen_range {
+            Some(range) => range.to_string(),
+            None => self.address.to_string(),
+        }
+    }
+
+    /// The BGPPeer object.
+    pub fn object(&self) -> &str {
+        self.peer.split('/').next().unwrap_or_default()
     }
 
     /// How long the session has been up; none while it is not.

@@ -1,8 +1,9 @@
 //! The sockets on which peers connect to us.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -20,6 +21,16 @@ pub enum ListenError {
          node connect (torline.io/connect: active), or have the router connect to another torline.io/listen-port"
     )]
     Taken(u16),
+    /// A listen range has as many peers as it may have.
+    #[error(
+        "a connection from {from} was closed: {limit} peers are there already; torline.io/listen-limit may say more"
+    )]
+    Full {
+        /// Who is one too many.
+        from: IpAddr,
+        /// How many there may be.
+        limit: u16,
+    },
     /// Anything else.
     #[error("cannot listen on port {port}: {cause}")]
     Failed {
@@ -30,7 +41,16 @@ pub enum ListenError {
     },
 }
 
-/// A listening socket of one family, all addresses.
+/// Where to listen.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Place {
+    /// VRF device.
+    pub device: Option<String>,
+    /// One of our addresses, or all of its family.
+    pub address: IpAddr,
+}
+
+/// A listening socket.
 #[derive(Debug)]
 pub struct Listener(TcpListener);
 
@@ -39,8 +59,8 @@ impl Listener {
     ///
     /// # Errors
     /// The port is taken or not allowed.
-    pub fn bind(is_v4: bool, port: u16) -> Result<Self, ListenError> {
-        bind(is_v4, port).map(Self).map_err(|error| {
+    pub fn bind(place: &Place, port: u16) -> Result<Self, ListenError> {
+        bind(place, port).map(Self).map_err(|error| {
             if error.kind() == io::ErrorKind::AddrInUse {
                 ListenError::Taken(port)
             } else {
@@ -52,12 +72,12 @@ impl Listener {
         })
     }
 
-    /// Takes connections from `peer` only with this key, or without one.
+    /// Takes connections from `peers` only with this key, or without one.
     ///
     /// # Errors
     /// The kernel refuses the key.
-    pub fn set_key(&self, peer: IpAddr, key: Option<&Md5Key>) -> io::Result<()> {
-        match tcp_md5::set_key(&self.0, peer, key) {
+    pub fn set_key(&self, peers: IpNet, key: Option<&Md5Key>) -> io::Result<()> {
+        match tcp_md5::set_key(&self.0, peers, key) {
             // There was none to forget.
             Err(error) if key.is_none() && error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
             result => result,
@@ -82,20 +102,19 @@ impl Listener {
     }
 }
 
-fn bind(is_v4: bool, port: u16) -> io::Result<TcpListener> {
-    let (domain, any): (_, IpAddr) = if is_v4 {
-        (Domain::IPV4, Ipv4Addr::UNSPECIFIED.into())
-    } else {
-        (Domain::IPV6, Ipv6Addr::UNSPECIFIED.into())
-    };
+fn bind(place: &Place, port: u16) -> io::Result<TcpListener> {
+    let address = SocketAddr::new(place.address, port);
     let kind = Type::STREAM.nonblocking().cloexec();
-    let socket = Socket::new(domain, kind, Some(Protocol::TCP))?;
-    if !is_v4 {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    if let Some(device) = &place.device {
+        socket.bind_device(Some(device.as_bytes()))?;
+    }
+    if address.is_ipv6() {
         // A key is of one family: an IPv4 peer would be let in on an IPv6 socket without.
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
-    socket.bind(&SockAddr::from(SocketAddr::new(any, port)))?;
+    socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }

@@ -181,7 +181,7 @@ fn prepare(options: &DialOptions) -> Result<Socket, DialError> {
         )?;
     }
     if let Some(key) = &options.socket.md5_key {
-        let keyed = tcp_md5::set_key(&socket, options.peer.ip(), Some(key));
+        let keyed = tcp_md5::set_key(&socket, options.peer.ip().into(), Some(key));
         set("TCP_MD5SIG", keyed)?;
     }
     if let Some(address) = options.source {

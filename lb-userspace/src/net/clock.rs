@@ -1,7 +1,7 @@
 //! The only place that reads a clock: everything else is given the time by its
 //! caller.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -10,10 +10,10 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// Milliseconds since 1970, to tell lives of an agent apart; 0 before that.
-pub fn time_of_day_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0))
+/// Time since 1970, to be shown and written down; zero on a clock that is set before.
+pub fn wall() -> Duration {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default()
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds: what `bpf_ktime_get_ns` reads in the programs.

@@ -6,6 +6,8 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
+use ipnet::IpNet;
+
 /// Longest key that the kernel takes.
 const MAX_KEY: usize = 80;
 
@@ -26,6 +28,12 @@ impl std::fmt::Debug for Md5Key {
     }
 }
 
+/// `TCP_MD5SIG_EXT` of linux/tcp.h: as `TCP_MD5SIG`, and the flags count.
+const TCP_MD5SIG_EXT: c_int = 32;
+
+/// `TCP_MD5SIG_FLAG_PREFIX`: the key is for a whole prefix; the longest one counts.
+const FLAG_PREFIX: u8 = 1;
+
 /// Octets of `struct sockaddr_storage`.
 const ADDRESS: usize = 128;
 
@@ -42,12 +50,12 @@ struct TcpMd5Sig {
 
 const _: () = assert!(size_of::<TcpMd5Sig>() == 216);
 
-/// Signs and checks every segment from and to `peer` with `key`, or no longer. Must come before connect; on a
+/// Signs and checks every segment from and to `peers` with `key`, or no longer. Must come before connect; on a
 /// listening socket it counts for connections to come.
 ///
 /// # Errors
 /// The key has no or more than 80 octets, there was none to forget, or the kernel has no TCP MD5.
-pub(super) fn set_key(socket: &impl AsFd, peer: IpAddr, key: Option<&Md5Key>) -> io::Result<()> {
+pub(super) fn set_key(socket: &impl AsFd, peers: IpNet, key: Option<&Md5Key>) -> io::Result<()> {
     let octets = key.map(|key| key.0.as_slice());
     // The kernel takes a key without length for none.
     if octets.is_some_and(<[u8]>::is_empty) {
@@ -55,9 +63,9 @@ pub(super) fn set_key(socket: &impl AsFd, peer: IpAddr, key: Option<&Md5Key>) ->
     }
     let key = octets.unwrap_or_default();
     let mut option = TcpMd5Sig {
-        address: socket_address(peer),
-        flags: 0,
-        prefix_length: 0,
+        address: socket_address(peers.network()),
+        flags: FLAG_PREFIX,
+        prefix_length: peers.prefix_len(),
         key_length: 0,
         ifindex: 0,
         key: [0; MAX_KEY],
@@ -74,7 +82,7 @@ pub(super) fn set_key(socket: &impl AsFd, peer: IpAddr, key: Option<&Md5Key>) ->
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
             libc::IPPROTO_TCP,
-            libc::TCP_MD5SIG,
+            TCP_MD5SIG_EXT,
             (&raw const option).cast(),
             length,
         )
@@ -117,7 +125,7 @@ mod tests {
     #[test]
     fn keys_have_one_to_eighty_octets() {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        let peer = IpAddr::from([127, 0, 0, 1]);
+        let peer = IpNet::from(IpAddr::from([127, 0, 0, 1]));
         for length in [0, 81, 1000] {
             let key = Md5Key::new(vec![b'x'; length]);
             let error = set_key(&socket, peer, Some(&key)).unwrap_err();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -57,6 +58,35 @@ pub enum ListenError {
 /// # Errors
 /// Nobody listens, or the answer is not 200.
 pub async fn get(socket: &Path, path: &str) -> Result<Bytes, GetError> {
+    let Answer(body) = open(socket, path).await?;
+    let body = body.collect().await.map_err(GetError::Exchange)?;
+    Ok(body.to_bytes())
+}
+
+/// An answer that is read as it comes.
+#[derive(Debug)]
+pub struct Answer(Incoming);
+
+impl Answer {
+    /// The next part of it; none at its end.
+    ///
+    /// # Errors
+    /// The exchange broke.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, GetError> {
+        while let Some(frame) = self.0.frame().await {
+            if let Ok(data) = frame.map_err(GetError::Exchange)?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Begins to fetch a path.
+///
+/// # Errors
+/// Nobody listens, or the answer is not 200.
+pub async fn open(socket: &Path, path: &str) -> Result<Answer, GetError> {
     let stream = UnixStream::connect(socket)
         .await
         .map_err(GetError::Connect)?;
@@ -75,12 +105,7 @@ pub async fn get(socket: &Path, path: &str) -> Result<Bytes, GetError> {
     if response.status() != StatusCode::OK {
         return Err(GetError::Status(response.status()));
     }
-    let body = response
-        .into_body()
-        .collect()
-        .await
-        .map_err(GetError::Exchange)?;
-    Ok(body.to_bytes())
+    Ok(Answer(response.into_body()))
 }
 
 /// A listening socket that only its owner may connect to; dropping it removes it.

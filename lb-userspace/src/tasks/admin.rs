@@ -1,10 +1,16 @@
 //! The admin API: HTTP and JSON on a unix socket that only its owner may use.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use futures::stream::{self, StreamExt};
+use serde::Deserialize;
 use tracing::error;
 
 use super::report::Report;
@@ -19,6 +25,7 @@ pub async fn run(listener: Listener, report: Arc<Report>) {
         .route("/v1/members", get(members))
         .route("/v1/peers", get(peers))
         .route("/v1/routes", get(routes))
+        .route("/v1/capture", get(capture))
         .with_state(report);
     if let Err(error) = axum::serve(listener, router).await {
         error!("admin API: {error}");
@@ -39,4 +46,29 @@ async fn peers(State(report): State<Arc<Report>>) -> Json<PeersReport> {
 
 async fn routes(State(report): State<Arc<Report>>) -> Json<RoutesReport> {
     Json(tokio::task::block_in_place(|| report.routes()))
+}
+
+/// Whose messages are asked for.
+#[derive(Deserialize)]
+struct CaptureQuery {
+    peer: String,
+    /// Whether to go on with those to come.
+    #[serde(default)]
+    follow: bool,
+}
+
+/// MRT (RFC 6396), a chunk a record or more.
+async fn capture(State(report): State<Arc<Report>>, Query(query): Query<CaptureQuery>) -> Response {
+    let Some(tap) = report.tap(&query.peer) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    if !query.follow {
+        return tap.recent().into_response();
+    }
+    let (recent, following) = tap.follow();
+    let to_come = stream::unfold(following, async |mut following| {
+        Some((following.next().await?, following))
+    });
+    let chunks = stream::once(async { recent }).chain(to_come);
+    Body::from_stream(chunks.map(Ok::<_, Infallible>)).into_response()
 }

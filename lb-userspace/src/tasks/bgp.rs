@@ -24,6 +24,7 @@ use self::parameters::{
 };
 use self::path::Path;
 use self::status::{explain, session_state};
+use self::tap::Tap;
 use crate::model::bfd::BfdReport;
 use crate::model::intent::{SessionConfig, SessionIntent};
 use crate::model::session_status::SessionStatus;
@@ -42,6 +43,7 @@ pub mod listener;
 mod parameters;
 mod path;
 mod status;
+pub mod tap;
 
 /// Octets per read.
 const READ_SIZE: usize = 64 * 1024;
@@ -75,6 +77,8 @@ pub struct Peer {
     pub bfd: watch::Sender<BfdReport>,
     /// Where to hand in connections that the peer made.
     pub incoming: mpsc::Sender<Incoming>,
+    /// What the session does, message by message.
+    pub tap: Tap,
     stop: oneshot::Sender<Stop>,
     task: JoinHandle<()>,
 }
@@ -92,16 +96,21 @@ impl Peer {
         let (stop, stopped) = oneshot::channel();
         let (incoming, accepted) = mpsc::channel(1);
         let (publish, status) = {
-            let address = intent.borrow().config.peer_address;
-            watch::channel(SessionStatus::new(name, address, clock()))
+            let config = &intent.borrow().config;
+            let mut status = SessionStatus::new(name, config.peer_address, clock());
+            status.listen_range = config.options.listen_range.map(|range| range.network);
+            watch::channel(status)
         };
         let (bfd, path) = watch::channel(BfdReport::default());
-        let driver = Driver::new(intent, accepted, publish, past, path);
+        let mut driver = Driver::new(intent, accepted, publish, past, path);
+        let tap = Tap::default();
+        driver.tap = tap.clone();
         let task = tokio::spawn(driver.run(stopped));
         Self {
             status,
             bfd,
             incoming,
+            tap,
             stop,
             task,
         }
@@ -126,6 +135,7 @@ struct Driver {
     intent: watch::Receiver<SessionIntent>,
     accepted: mpsc::Receiver<Incoming>,
     publish: watch::Sender<SessionStatus>,
+    tap: Tap,
     path: Path,
     /// Of the routes in the status.
     generation: u64,
@@ -172,6 +182,7 @@ impl Driver {
             intent,
             accepted,
             publish,
+            tap: Tap::default(),
             path: Path::new(path),
             generation: 0,
             discovery: discovery(&config),
@@ -245,11 +256,24 @@ impl Driver {
                 self.handle_event(event);
             }
             self.settle_newcomer();
-            if !self.main.write() && !self.has_events() {
+            let is_broken = self.main.write();
+            self.take_down();
+            if !is_broken && !self.has_events() {
                 break;
             }
         }
         status::publish(&self.main.session, &mut self.generation, &self.publish);
+    }
+
+    /// Writes down what the sessions did since the last time.
+    fn take_down(&mut self) {
+        let (asn, peer) = (self.config.my_asn, self.publish.borrow().address);
+        let ends = tap::ends(&self.main.session, asn, peer);
+        self.tap.take_down(&mut self.main.session, ends, true);
+        if let Some(leg) = &mut self.newcomer {
+            let ends = tap::ends(&leg.session, asn, peer);
+            self.tap.take_down(&mut leg.session, ends, false);
+        }
     }
 
     fn has_events(&self) -> bool {
@@ -324,8 +348,14 @@ impl Driver {
         match self.main.session.state() {
             // RFC 4271 §8.2.2: Idle refuses connections; this also slows down a peer that fails over and over.
             State::Idle => debug!(peer = self.peer(), "a connection of the peer is refused"),
-            State::Active => self.main.attach(connection, local),
-            State::Connect | State::OpenSent | State::OpenConfirm | State::Established => {
+            State::Active if !self.main.session.has_connection() => {
+                self.main.attach(connection, local);
+            }
+            State::Active
+            | State::Connect
+            | State::OpenSent
+            | State::OpenConfirm
+            | State::Established => {
                 let session = Session::accepted(
                     session_config(&self.config),
                     self.main.session.past(clock()),
@@ -414,6 +444,9 @@ impl Driver {
             self.discovery = discovery(&config);
         }
         self.config = config;
+        let range = self.config.options.listen_range.map(|range| range.network);
+        self.publish
+            .send_modify(|status| status.listen_range = range);
         self.set_routes();
     }
 
@@ -475,6 +508,7 @@ impl Driver {
         while let Some(event) = self.main.session.poll_event() {
             self.handle_event(event);
         }
+        self.take_down();
         while self.farewells.join_next().await.is_some() {}
     }
 
@@ -537,4 +571,4 @@ fn seed() -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

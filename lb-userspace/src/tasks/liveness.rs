@@ -228,7 +228,7 @@ impl Prober {
         let book = inputs.sessions.borrow();
         let statuses: Vec<_> = book
             .values()
-            .map(|status| status.borrow().clone())
+            .map(|entry| entry.status.borrow().clone())
             .collect();
         let segment = inputs.segment.borrow();
         let is_on_link = |addr: &IpAddr| segment.addresses.iter().any(|net| net.contains(addr));

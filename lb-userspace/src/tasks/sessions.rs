@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use ipnet::IpNet;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tracing::info;
 
+use self::visitor::Visitor;
 use super::bfd::{self, Bfd};
-use super::bgp::listener::Doors;
+use super::bgp::listener::{Doors, Invitation, Stranger};
+use super::bgp::tap::Tap;
 use super::bgp::{Peer, Stop};
 use super::datapath::Programmed;
 use crate::model::bfd::BfdStatus;
@@ -24,14 +27,31 @@ use crate::model::status::{BfdSessionStatus, SessionReport};
 use crate::net::clock;
 use crate::proto::bgp::retention::Past;
 
-/// Where to read what each session does, by BGPPeer.
-pub type SessionBook = BTreeMap<String, watch::Receiver<SessionStatus>>;
+mod visitor;
+
+/// Strangers that wait to be taken in.
+const STRANGERS: usize = 16;
+
+/// Where to read what each session does, by BGPPeer; peers of a listen range follow it as `BGPPeer/address`.
+pub type SessionBook = BTreeMap<String, Entry>;
+
+/// Where to read what one session does.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// In short.
+    pub status: watch::Receiver<SessionStatus>,
+    /// Message by message.
+    pub tap: Tap,
+}
 
 /// The sessions of this node.
 #[derive(Debug)]
 pub struct Sessions {
     running: BTreeMap<String, Running>,
     doors: Doors,
+    strangers: mpsc::Receiver<Stranger>,
+    /// Each ends when the visitor of that name has not been connected for long.
+    absences: JoinSet<Option<String>>,
     past: Past,
     book: watch::Sender<SessionBook>,
     bfd: Bfd,
@@ -41,15 +61,20 @@ pub struct Sessions {
 struct Running {
     intent: watch::Sender<SessionIntent>,
     peer: Peer,
+    /// Of a listen range.
+    visitor: Option<Visitor>,
 }
 
 impl Sessions {
     /// None yet; `book` says where to read about those to come, `past` whether there were some before, `bfd`
     /// watches the paths to their peers.
     pub fn new(book: watch::Sender<SessionBook>, past: Past, bfd: Bfd) -> Self {
+        let (door, strangers) = mpsc::channel(STRANGERS);
         Self {
             running: BTreeMap::new(),
-            doors: Doors::default(),
+            doors: Doors::new(door),
+            strangers,
+            absences: JoinSet::new(),
             past,
             book,
             bfd,
@@ -74,6 +99,18 @@ impl Sessions {
                         self.follow(&programmed).await;
                     }
                 }
+                Some(stranger) = self.strangers.recv() => {
+                    let now = programmed.borrow().clone();
+                    if let Some(programmed) = now {
+                        self.take_in(stranger, &programmed);
+                    }
+                }
+                Some(absent) = self.absences.join_next() => {
+                    let now = programmed.borrow().clone();
+                    if let (Ok(Some(name)), Some(programmed)) = (absent, now) {
+                        self.forget(&name, &programmed).await;
+                    }
+                }
                 told = &mut stop => {
                     break told.unwrap_or_else(|_| Stop::RestartOrDrain(LAST_WORDS.to_owned()));
                 }
@@ -92,45 +129,78 @@ impl Sessions {
         let wanted = &programmed.desired.intent.sessions;
         let gone = self
             .running
-            .extract_if(.., |name, _| !wanted.contains_key(name));
+            .extract_if(.., |name, running| !running.is_in(name, wanted));
         let gone: Vec<_> = gone.map(|(_, running)| running).collect();
+        for (name, running) in &self.running {
+            let Some(session) = wanted.get(running.object(name)) else {
+                continue;
+            };
+            running.intent.send_if_modified(|current| {
+                let mut next = released(session, programmed, &current.routes);
+                if let Some(visitor) = &running.visitor {
+                    visitor.narrow(&mut next.config);
+                }
+                let changed = *current != next;
+                *current = next;
+                changed
+            });
+        }
         for (name, session) in wanted {
-            match self.running.get(name) {
-                Some(running) => {
-                    running.intent.send_if_modified(|current| {
-                        let next = released(session, programmed, &current.routes);
-                        let changed = *current != next;
-                        *current = next;
-                        changed
-                    });
-                }
-                None => {
-                    let first = released(session, programmed, &BTreeMap::new());
-                    let (intent, follower) = watch::channel(first);
-                    let peer = Peer::spawn_again(name.clone(), follower, self.past);
-                    self.running.insert(name.clone(), Running { intent, peer });
-                }
+            if !self.running.contains_key(name) {
+                let first = released(session, programmed, &BTreeMap::new());
+                self.start(name.clone(), first, None);
             }
         }
+        self.tell(wanted);
+        end(gone.into_iter(), &Stop::Deconfigured).await;
+    }
+
+    fn start(&mut self, name: String, first: SessionIntent, visitor: Option<Visitor>) {
+        let (intent, follower) = watch::channel(first);
+        let peer = Peer::spawn_again(name.clone(), follower, self.past);
+        let running = Running {
+            intent,
+            peer,
+            visitor,
+        };
+        self.running.insert(name, running);
+    }
+
+    /// Tells everybody else which sessions there are.
+    fn tell(&mut self, wanted: &BTreeMap<String, SessionIntent>) {
         self.book.send_replace(
             self.running
                 .iter()
-                .map(|(name, running)| (name.clone(), running.peer.status.clone()))
+                .map(|(name, running)| {
+                    let entry = Entry {
+                        status: running.peer.status.clone(),
+                        tap: running.peer.tap.clone(),
+                    };
+                    (name.clone(), entry)
+                })
                 .collect(),
         );
         self.bfd.request(self.requests());
-        let guests = self.running.iter().filter_map(|(name, running)| {
-            let session = wanted.get(name)?;
-            Some((&session.config, &running.peer.incoming))
+        let configs = self.running.iter().filter_map(|(name, running)| {
+            let mut config = wanted.get(running.object(name))?.config.clone();
+            if let Some(visitor) = &running.visitor {
+                visitor.narrow(&mut config);
+            }
+            Some((name, config, &running.peer.incoming))
         });
-        self.doors.follow(guests);
-        end(gone.into_iter(), &Stop::Deconfigured).await;
+        let configs: Vec<_> = configs.collect();
+        let invitations = configs.iter().map(|(name, config, incoming)| Invitation {
+            name,
+            config,
+            incoming,
+        });
+        self.doors.follow(invitations);
     }
 
     fn requests(&self) -> bfd::Requests {
         let request = |running: &Running| {
             let intent = running.intent.borrow();
-            // The address of an unnumbered peer is not known here.
+            // The address of an unnumbered peer is not known here, and a listen range has none.
             if intent.config.peer_address.is_unspecified() {
                 return None;
             }
@@ -154,7 +224,13 @@ const LAST_WORDS: &str = "torline stops";
 
 /// Ends sessions side by side.
 async fn end(sessions: impl Iterator<Item = Running>, stop: &Stop) {
-    join_all(sessions.map(|running| running.peer.stop(stop.clone()))).await;
+    let one = async |running: Running| {
+        // A session whose intent is gone before it is told how to end ends without a word.
+        let Running { intent, peer, .. } = running;
+        peer.stop(stop.clone()).await;
+        drop(intent);
+    };
+    join_all(sessions.map(one)).await;
 }
 
 /// A session's intent with the routes that may be announced: all of them, but none for an address that
@@ -188,14 +264,14 @@ fn is_refused(prefix: IpNet, programmed: &Programmed) -> bool {
 pub(super) fn report(book: &SessionBook) -> Vec<SessionReport> {
     let now = clock::now();
     book.values()
-        .map(|status| one(&status.borrow(), now))
+        .map(|entry| one(&entry.status.borrow(), now))
         .collect()
 }
 
 fn one(status: &SessionStatus, now: Instant) -> SessionReport {
     SessionReport {
         peer: status.peer.clone(),
-        address: status.address.to_string(),
+        address: status.place(),
         state: state(status.state).to_owned(),
         uptime_seconds: status.uptime(now).map(|uptime| uptime.as_secs()),
         hold_time_seconds: status.hold_time,
@@ -233,3 +309,6 @@ pub(super) const fn state(state: SessionState) -> &'static str {
         SessionState::Established => "established",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use lb_userspace::model::intent::{SessionConfig, SessionIntent};
 use lb_userspace::model::peer_options::PeerOptions;
 use lb_userspace::model::session_status::{SessionState, SessionStatus};
 use lb_userspace::proto::bgp::retention::Past;
-use lb_userspace::tasks::bgp::listener::Doors;
+use lb_userspace::tasks::bgp::listener::{Doors, Invitation};
 use lb_userspace::tasks::bgp::{Peer, Stop};
 use tokio::sync::{oneshot, watch};
 
@@ -57,7 +57,11 @@ impl Speaker {
                 let mut doors = Doors::default();
                 let stop = loop {
                     let config = intent.borrow_and_update().config.clone();
-                    doors.follow(std::iter::once((&config, &peer.incoming)));
+                    doors.follow(std::iter::once(Invitation {
+                        name: "tor",
+                        config: &config,
+                        incoming: &peer.incoming,
+                    }));
                     tokio::select! {
                         stop = &mut stopped => break stop.unwrap_or(Stop::Restart),
                         changed = intent.changed() => if changed.is_err() { break Stop::Restart },

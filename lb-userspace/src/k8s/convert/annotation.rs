@@ -1,5 +1,6 @@
 //! Annotations: MetalLB's, and the table of Torline's own.
 
+use ipnet::IpNet;
 use lb_common::addr::Mac;
 
 use super::Problems;
@@ -34,12 +35,14 @@ pub enum Syntax {
     Number(u32, u32),
     /// A power of two between these, inclusive.
     PowerOfTwo(u32, u32),
+    /// An IP prefix.
+    Network,
     /// One of these words.
     Word(&'static [&'static str]),
 }
 
 /// All of Torline's annotations.
-pub const TABLE: [Annotation; 17] = [
+pub const TABLE: [Annotation; 20] = [
     Annotation {
         kind: Kind::Node,
         name: "mac",
@@ -144,6 +147,29 @@ pub const TABLE: [Annotation; 17] = [
         effective: true,
     },
     Annotation {
+        kind: Kind::BgpPeer,
+        name: "listen-range",
+        value: Syntax::Network,
+        description: "In place of spec.peerAddress: the peers are whoever connects from this prefix, each \
+                      with a session of its own.",
+        effective: true,
+    },
+    Annotation {
+        kind: Kind::BgpPeer,
+        name: "listen-limit",
+        value: Syntax::Number(1, 1_000),
+        description: "How many peers of a listen-range there may be at a time; 100 unless given.",
+        effective: true,
+    },
+    Annotation {
+        kind: Kind::BgpPeer,
+        name: "delay-open",
+        value: Syntax::Number(1, 240),
+        description: "Seconds that a new connection waits for the peer's OPEN before ours is sent \
+                      (DelayOpen of RFC 4271).",
+        effective: true,
+    },
+    Annotation {
         kind: Kind::BgpAdvertisement,
         name: "med",
         value: Syntax::Number(0, u32::MAX),
@@ -178,6 +204,7 @@ impl Syntax {
             Self::PowerOfTwo(low, high) => {
                 number().is_some_and(|n| n.is_power_of_two() && (low..=high).contains(&n))
             }
+            Self::Network => text.parse::<IpNet>().is_ok(),
             Self::Word(words) => words.contains(&text),
         }
     }
@@ -189,6 +216,7 @@ impl std::fmt::Display for Syntax {
             Self::Mac => f.write_str("a MAC address like 02:00:5e:10:00:01"),
             Self::Number(low, high) => write!(f, "a number from {low} to {high}"),
             Self::PowerOfTwo(low, high) => write!(f, "a power of two from {low} to {high}"),
+            Self::Network => f.write_str("a prefix like 192.0.2.0/24"),
             Self::Word(words) => f.write_str(&words.join(" or ")),
         }
     }

@@ -3,13 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::annotation::ours;
 use super::{Problems, duration, selector};
 use crate::k8s::api::{BgpPeerSpec, Resource};
 use crate::k8s::object::{Kind, SYSTEM_NAMESPACE};
 use crate::model::cluster::{BgpPeer, Labels, PeerAsn};
 use crate::model::name::ObjectName;
-use crate::model::peer_options::{Connect, PeerOptions, PeerRole, RestartProfile};
+use crate::model::peer_options::{Connect, ListenRange, PeerOptions, PeerRole, RestartProfile};
 
 /// A BGPPeer whose password and BFDProfile are not looked up yet.
 #[derive(Clone, PartialEq, Debug)]
@@ -50,12 +52,17 @@ pub(super) fn convert(
     }
     let (hold_time, keepalive_time) = timers(spec, problems);
     let password_secret = password_secret(peer, problems);
+    let listen_range = listen_range(spec, annotations, problems);
+    let peer_address = match listen_range {
+        Some(ListenRange { network, .. }) => unspecified(network.addr()),
+        None => peer_address(spec, problems),
+    };
     let peer = BgpPeer {
         my_asn: spec.my_asn,
         peer_asn,
-        peer_address: peer_address(spec, problems),
+        peer_address,
         peer_port: port(spec, problems),
-        source_address: source_address(spec, problems),
+        source_address: source_address(spec, peer_address, problems),
         hold_time,
         keepalive_time,
         connect_time: connect_time(spec, problems),
@@ -72,7 +79,10 @@ pub(super) fn convert(
         bfd: None,
         awaits_bfd: awaits_bfd(spec, annotations, problems),
         local_asn,
-        options: options(spec, internal, annotations, problems),
+        options: PeerOptions {
+            listen_range,
+            ..options(spec, internal, annotations, problems)
+        },
     };
     OpenPeer {
         peer,
@@ -131,6 +141,47 @@ fn peer_address(spec: &BgpPeerSpec, problems: &mut Problems) -> IpAddr {
     }
 }
 
+const fn unspecified(of_family: IpAddr) -> IpAddr {
+    match of_family {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
+fn listen_range(
+    spec: &BgpPeerSpec,
+    annotations: &Labels,
+    problems: &mut Problems,
+) -> Option<ListenRange> {
+    let annotation = |name| ours(Kind::BgpPeer, name, annotations);
+    let Some(network) = annotation("listen-range") else {
+        if annotation("listen-limit").is_some() {
+            problems.note(
+                "metadata.annotations[torline.io/listen-limit]",
+                "has no effect without torline.io/listen-range",
+            );
+        }
+        return None;
+    };
+    if !spec.peer_address.is_empty() || !spec.interface.is_empty() {
+        problems.refuse(
+            "metadata.annotations[torline.io/listen-range]",
+            "stands in place of spec.peerAddress and spec.interface: leave them out",
+        );
+    }
+    if annotation("connect").is_some_and(|word| word != "passive") {
+        problems.note(
+            "metadata.annotations[torline.io/connect]",
+            "has no effect: who comes from torline.io/listen-range connects to this node",
+        );
+    }
+    let limit = annotation("listen-limit").and_then(|text| text.parse().ok());
+    Some(ListenRange {
+        network: network.parse().ok().map(|network: IpNet| network.trunc())?,
+        limit: limit.unwrap_or(ListenRange::LIMIT),
+    })
+}
+
 fn port(spec: &BgpPeerSpec, problems: &mut Problems) -> u16 {
     match spec.peer_port {
         None | Some(0) => 179,
@@ -143,18 +194,18 @@ fn port(spec: &BgpPeerSpec, problems: &mut Problems) -> u16 {
     }
 }
 
-fn source_address(spec: &BgpPeerSpec, problems: &mut Problems) -> Option<IpAddr> {
+fn source_address(spec: &BgpPeerSpec, peer: IpAddr, problems: &mut Problems) -> Option<IpAddr> {
     let text = spec.source_address.as_str();
     if text.is_empty() {
         return None;
     }
     let address = text.parse::<IpAddr>().ok();
-    match (address, spec.peer_address.parse::<IpAddr>()) {
-        (None, _) => problems.refuse(
+    match address {
+        None => problems.refuse(
             "spec.sourceAddress",
             format!("invalid source IP \"{text}\""),
         ),
-        (Some(source), Ok(peer)) if source.is_ipv4() != peer.is_ipv4() => problems.refuse(
+        Some(source) if source.is_ipv4() != peer.is_ipv4() => problems.refuse(
             "spec.sourceAddress",
             format!("invalid source IP \"{text}\": peerAddress is of the other family"),
         ),
@@ -300,16 +351,18 @@ fn options(
             "has no effect on a session within one AS",
         );
     }
+    let connect = annotation("connect").and_then(Connect::from_word);
+    let awaits_peers = annotation("listen-range").map(|_| Connect::Passive);
     PeerOptions {
         restart_profile,
-        connect: annotation("connect")
-            .and_then(Connect::from_word)
-            .unwrap_or_default(),
+        connect: awaits_peers.or(connect).unwrap_or_default(),
         listen_port: number("listen-port"),
         ttl_security,
         role,
         interface: (!spec.interface.is_empty()).then(|| spec.interface.clone()),
         device: (!spec.vrf.is_empty()).then(|| spec.vrf.clone()),
         drain_wait: number("drain-wait").map(|seconds| Duration::from_secs(seconds.into())),
+        listen_range: None,
+        delay_open: number("delay-open").map(|seconds| Duration::from_secs(seconds.into())),
     }
 }

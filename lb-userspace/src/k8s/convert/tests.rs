@@ -444,3 +444,55 @@ fn a_peer_may_be_whoever_is_behind_an_interface() {
     assert_eq!(open.peer.options.interface.as_deref(), Some("eth1"));
     assert!(open.peer.peer_address.is_unspecified());
 }
+
+#[test]
+fn a_peer_may_be_whoever_comes_from_a_range() {
+    let range = "torline.io/listen-range: 192.0.2.77/24";
+    let text = annotated(
+        "BGPPeer",
+        &format!("{range}, torline.io/listen-limit: '9', torline.io/delay-open: '5'"),
+        "{myASN: 1, dynamicASN: external, sourceAddress: 192.0.2.1}",
+    );
+    let Part::Peer(open) = good(&text) else {
+        panic!("no peer");
+    };
+    let options = open.peer.options;
+    let taken = options.listen_range.unwrap();
+    assert_eq!(
+        (taken.network.to_string().as_str(), taken.limit),
+        ("192.0.2.0/24", 9)
+    );
+    assert!(open.peer.peer_address.is_unspecified() && options.connect.listens());
+    assert_eq!(options.delay_open, Some(Duration::from_secs(5)));
+
+    for (annotations, spec, message) in [
+        (
+            range,
+            "peerAddress: 192.0.2.1",
+            "in place of spec.peerAddress",
+        ),
+        (range, "sourceAddress: '2001:db8::1'", "other family"),
+        (
+            "torline.io/listen-range: here",
+            "",
+            "want a prefix like 192.0.2.0/24",
+        ),
+        (
+            "torline.io/listen-range: 192.0.2.0/24, torline.io/connect: active",
+            "",
+            "connects to this node",
+        ),
+        (
+            "torline.io/listen-limit: '2'",
+            "peerAddress: 192.0.2.1",
+            "no effect without",
+        ),
+    ] {
+        let spec = format!("{{myASN: 1, peerASN: 2, {spec}}}");
+        let (_, problems) = convert_text(&annotated("BGPPeer", annotations, &spec));
+        let told = problems
+            .iter()
+            .any(|problem| problem.message.contains(message));
+        assert!(told, "{annotations} {spec}: {problems:?}");
+    }
+}

@@ -35,16 +35,22 @@ pub enum Event {
     HoldTimerExpired,
     /// 11.
     KeepaliveTimerExpired,
+    /// 12.
+    DelayOpenTimerExpired,
     /// 13.
     IdleHoldTimerExpired,
     /// 29 (RFC 9687).
     SendHoldTimerExpired,
     /// 16, 17: the TCP connection is up.
     TcpConnected,
+    /// The same, where DelayOpen is set.
+    TcpConnectedDelayed,
     /// 18: it could not be made, or is gone.
     TcpFailed,
     /// 19: an acceptable OPEN.
     OpenReceived,
+    /// 20: the same while the DelayOpen timer runs.
+    OpenReceivedEarly,
     /// 21, 22, 28: a message that ends the session.
     MessageRefused,
     /// 24, 25.
@@ -81,6 +87,8 @@ pub enum Action {
     AwaitRetry,
     /// Run the idle-hold timer, with back-off, before the next start.
     AwaitStart,
+    /// Run the DelayOpen timer in place of the connect-retry timer.
+    DelayOpen,
     /// Send OPEN and run the long hold timer for the peer's.
     SendOpen,
     /// Send KEEPALIVE and run the keepalive timer again.
@@ -112,7 +120,7 @@ pub enum Action {
 ///
 /// A failed connection attempt goes to Active whether or not DelayOpen is configured, as deployed speakers do.
 pub const fn next(state: State, event: Event) -> (State, &'static [Action]) {
-    use Action::{Announce, AwaitRetry, AwaitStart, Dial, Drop, Notify, Resend};
+    use Action::{Announce, AwaitRetry, AwaitStart, DelayOpen, Dial, Drop, Notify, Resend};
     use Action::{RestartHold, SendKeepalive, SendOpen};
     use State::{Active, Connect, Established, Idle, OpenConfirm, OpenSent};
 
@@ -133,10 +141,13 @@ pub const fn next(state: State, event: Event) -> (State, &'static [Action]) {
             Event::ConnectRetryTimerExpired
             | Event::HoldTimerExpired
             | Event::KeepaliveTimerExpired
+            | Event::DelayOpenTimerExpired
             | Event::SendHoldTimerExpired
             | Event::TcpConnected
+            | Event::TcpConnectedDelayed
             | Event::TcpFailed
             | Event::OpenReceived
+            | Event::OpenReceivedEarly
             | Event::MessageRefused
             | Event::NotificationReceived
             | Event::KeepaliveReceived
@@ -147,7 +158,9 @@ pub const fn next(state: State, event: Event) -> (State, &'static [Action]) {
             Event::Started | Event::StartedPassively => (Connect, &[]),
             Event::Stopped | Event::Abandoned => (Idle, &[Drop]),
             Event::ConnectRetryTimerExpired => (Connect, &[Drop, Dial]),
-            Event::TcpConnected => (OpenSent, &[SendOpen]),
+            Event::TcpConnected | Event::DelayOpenTimerExpired => (OpenSent, &[SendOpen]),
+            Event::TcpConnectedDelayed => (Connect, &[DelayOpen]),
+            Event::OpenReceivedEarly => (OpenConfirm, &[SendOpen, SendKeepalive, RestartHold]),
             Event::TcpFailed => (Active, &[Drop, AwaitRetry]),
             Event::HoldTimerExpired
             | Event::KeepaliveTimerExpired
@@ -164,7 +177,9 @@ pub const fn next(state: State, event: Event) -> (State, &'static [Action]) {
             Event::Started | Event::StartedPassively => (Active, &[]),
             Event::Stopped | Event::Abandoned => (Idle, &[Drop]),
             Event::ConnectRetryTimerExpired => (Connect, &[Dial]),
-            Event::TcpConnected => (OpenSent, &[SendOpen]),
+            Event::TcpConnected | Event::DelayOpenTimerExpired => (OpenSent, &[SendOpen]),
+            Event::TcpConnectedDelayed => (Active, &[DelayOpen]),
+            Event::OpenReceivedEarly => (OpenConfirm, &[SendOpen, SendKeepalive, RestartHold]),
             Event::TcpFailed => (Active, &[Drop, AwaitRetry]),
             Event::HoldTimerExpired
             | Event::KeepaliveTimerExpired
@@ -183,14 +198,16 @@ pub const fn next(state: State, event: Event) -> (State, &'static [Action]) {
             Event::Abandoned => (Idle, &[Drop]),
             Event::HoldTimerExpired => (Idle, EXPIRE),
             Event::SendHoldTimerExpired => (Idle, STALL),
-            Event::TcpConnected => (OpenSent, &[]),
+            Event::TcpConnected | Event::TcpConnectedDelayed => (OpenSent, &[]),
             Event::TcpFailed => (Active, &[Drop, AwaitRetry]),
             Event::OpenReceived => (OpenConfirm, &[SendKeepalive, RestartHold]),
             Event::MessageRefused => (Idle, REFUSE),
             Event::NotificationReceived => (Idle, LOSE),
             Event::ConnectRetryTimerExpired
             | Event::KeepaliveTimerExpired
+            | Event::DelayOpenTimerExpired
             | Event::IdleHoldTimerExpired
+            | Event::OpenReceivedEarly
             | Event::KeepaliveReceived
             | Event::UpdateReceived
             | Event::RefreshReceived => (Idle, UNEXPECTED),
@@ -202,13 +219,15 @@ pub const fn next(state: State, event: Event) -> (State, &'static [Action]) {
             Event::HoldTimerExpired => (Idle, EXPIRE),
             Event::SendHoldTimerExpired => (Idle, STALL),
             Event::KeepaliveTimerExpired => (OpenConfirm, &[SendKeepalive]),
-            Event::TcpConnected => (OpenConfirm, &[]),
+            Event::TcpConnected | Event::TcpConnectedDelayed => (OpenConfirm, &[]),
             Event::TcpFailed | Event::NotificationReceived => (Idle, LOSE),
             Event::MessageRefused => (Idle, REFUSE),
             Event::KeepaliveReceived => (Established, &[RestartHold, Announce]),
             Event::ConnectRetryTimerExpired
+            | Event::DelayOpenTimerExpired
             | Event::IdleHoldTimerExpired
             | Event::OpenReceived
+            | Event::OpenReceivedEarly
             | Event::UpdateReceived
             | Event::RefreshReceived => (Idle, UNEXPECTED),
         },
@@ -219,14 +238,16 @@ pub const fn next(state: State, event: Event) -> (State, &'static [Action]) {
             Event::HoldTimerExpired => (Idle, EXPIRE),
             Event::SendHoldTimerExpired => (Idle, STALL),
             Event::KeepaliveTimerExpired => (Established, &[SendKeepalive]),
-            Event::TcpConnected => (Established, &[]),
+            Event::TcpConnected | Event::TcpConnectedDelayed => (Established, &[]),
             Event::TcpFailed | Event::NotificationReceived => (Idle, LOSE),
             Event::MessageRefused => (Idle, REFUSE),
             Event::KeepaliveReceived | Event::UpdateReceived => (Established, &[RestartHold]),
             Event::RefreshReceived => (Established, &[RestartHold, Resend]),
-            Event::ConnectRetryTimerExpired | Event::IdleHoldTimerExpired | Event::OpenReceived => {
-                (Idle, UNEXPECTED)
-            }
+            Event::ConnectRetryTimerExpired
+            | Event::DelayOpenTimerExpired
+            | Event::IdleHoldTimerExpired
+            | Event::OpenReceived
+            | Event::OpenReceivedEarly => (Idle, UNEXPECTED),
         },
     }
 }
@@ -244,7 +265,7 @@ mod tests {
         State::Established,
     ];
 
-    const EVENTS: [Event; 17] = [
+    const EVENTS: [Event; 20] = [
         Event::Started,
         Event::StartedPassively,
         Event::Stopped,
@@ -252,11 +273,14 @@ mod tests {
         Event::ConnectRetryTimerExpired,
         Event::HoldTimerExpired,
         Event::KeepaliveTimerExpired,
+        Event::DelayOpenTimerExpired,
         Event::IdleHoldTimerExpired,
         Event::SendHoldTimerExpired,
         Event::TcpConnected,
+        Event::TcpConnectedDelayed,
         Event::TcpFailed,
         Event::OpenReceived,
+        Event::OpenReceivedEarly,
         Event::MessageRefused,
         Event::NotificationReceived,
         Event::KeepaliveReceived,
@@ -266,7 +290,7 @@ mod tests {
 
     /// One line per event, one column per state of `STATES`; I C A S O E are the states, and what follows is
     /// the NOTIFICATION (c Cease, r refusal, h hold, s send hold, u unexpected) or x for a silent close.
-    const TABLE: [(&str, &str); 17] = [
+    const TABLE: [(&str, &str); 20] = [
         ("Started", "C  C  A  S  O  E"),
         ("StartedPassively", "A  C  A  S  O  E"),
         ("Stopped", "Ix Ix Ix Ic Ic Ic"),
@@ -274,11 +298,14 @@ mod tests {
         ("ConnectRetryTimerExpired", "I  Cx C  Iu Iu Iu"),
         ("HoldTimerExpired", "I  Ix Ix Ih Ih Ih"),
         ("KeepaliveTimerExpired", "I  Ix Ix Iu O  E"),
+        ("DelayOpenTimerExpired", "I  S  S  Iu Iu Iu"),
         ("IdleHoldTimerExpired", "C  Ix Ix Iu Iu Iu"),
         ("SendHoldTimerExpired", "I  Ix Ix Is Is Is"),
         ("TcpConnected", "I  S  S  S  O  E"),
+        ("TcpConnectedDelayed", "I  C  A  S  O  E"),
         ("TcpFailed", "I  Ax Ax Ax Ix Ix"),
         ("OpenReceived", "I  Ix Ix O  Iu Iu"),
+        ("OpenReceivedEarly", "I  O  O  Iu Iu Iu"),
         ("MessageRefused", "I  Ix Ix Ir Ir Ir"),
         ("NotificationReceived", "I  Ix Ix Ix Ix Ix"),
         ("KeepaliveReceived", "I  Ix Ix Iu E  E"),

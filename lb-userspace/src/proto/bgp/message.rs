@@ -63,6 +63,13 @@ pub struct Frame {
     pub body: Bytes,
 }
 
+impl Frame {
+    /// The whole message again.
+    pub fn encode(&self) -> Bytes {
+        assemble(self.kind, &self.body)
+    }
+}
+
 /// Cuts the received byte stream into messages, however it was split on the way.
 #[derive(Debug, Default)]
 pub struct Framer {
@@ -91,6 +98,12 @@ impl Framer {
     /// Octets that wait for the rest of their message.
     pub fn held(&self) -> usize {
         self.buffer.len()
+    }
+
+    /// The beginning of what [`take`](Self::take) found to be no message.
+    pub fn unreadable(&self) -> Bytes {
+        let beginning = self.buffer.get(..MAX_LENGTH).unwrap_or(&self.buffer);
+        Bytes::copy_from_slice(beginning)
     }
 
     /// Takes the next whole message, or nothing if more bytes are needed.
@@ -138,6 +151,10 @@ impl Framer {
 /// Puts a header in front of a body. The caller keeps the body within [`MAX_LENGTH`].
 pub fn encode(kind: MessageType, body: &[u8]) -> Bytes {
     debug_assert!(HEADER_LENGTH + body.len() <= MAX_LENGTH);
+    assemble(kind, body)
+}
+
+fn assemble(kind: MessageType, body: &[u8]) -> Bytes {
     let length = HEADER_LENGTH + body.len();
     let mut message = BytesMut::with_capacity(length);
     message.put_slice(&MARKER);

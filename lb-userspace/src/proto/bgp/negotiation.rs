@@ -61,6 +61,8 @@ pub struct Config {
 pub struct Options {
     /// Never dial; wait for the peer to do so.
     pub passive: bool,
+    /// How long the peer's OPEN is awaited before ours is sent (RFC 4271 §8.1.1).
+    pub delay_open: Option<Duration>,
     /// What we are to the peer (RFC 9234); for external peers.
     pub role: Option<Role>,
     /// How long the peer is asked to keep our routes while we are away.

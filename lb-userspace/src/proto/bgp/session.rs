@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use self::acts::{Act, Acts};
 use self::counters::Counters;
 use super::adj_out::{AdjOut, Routes};
 use super::error::DecodeError;
@@ -22,6 +23,7 @@ use super::update::Received;
 use crate::proto::timers::{Jitter, Timers};
 
 mod actions;
+pub mod acts;
 pub mod counters;
 
 /// RFC 4271 §8.2.2 suggests four minutes for the peer's OPEN; one keeps a listener from parking us.
@@ -36,6 +38,8 @@ const SEND_HOLD_WITHOUT_HOLD: Duration = Duration::from_secs(480);
 pub enum Timer {
     /// Time to connect, or to try again.
     ConnectRetry,
+    /// Time to send OPEN, if the peer's has not come.
+    DelayOpen,
     /// Time to leave Idle.
     IdleHold,
     /// The peer was silent for too long.
@@ -115,6 +119,7 @@ pub struct Session {
     is_newcomer: bool,
     established_at: Option<Instant>,
     counters: Counters,
+    acts: Acts,
 }
 
 impl Session {
@@ -160,6 +165,7 @@ impl Session {
             is_newcomer: false,
             established_at: None,
             counters: Counters::default(),
+            acts: Acts::default(),
         }
     }
 
@@ -201,6 +207,10 @@ impl Session {
         self.minimal = newcomer.minimal;
         self.is_dialed = false;
         if self.state != newcomer.state {
+            self.acts.push(Act::State {
+                from: self.state,
+                to: newcomer.state,
+            });
             self.state = newcomer.state;
             self.events.push_back(Event::StateChanged(self.state));
         }
@@ -210,7 +220,14 @@ impl Session {
     /// The TCP connection is up, from this local address.
     pub fn handle_connected(&mut self, local: IpAddr, now: Instant) {
         self.local = Some(local);
-        self.run(fsm::Event::TcpConnected, now);
+        // A newcomer is there to have its OPEN heard.
+        let delays = self.config.options.delay_open.is_some() && !self.is_newcomer;
+        let event = if delays {
+            fsm::Event::TcpConnectedDelayed
+        } else {
+            fsm::Event::TcpConnected
+        };
+        self.run(event, now);
     }
 
     /// The TCP connection could not be made, or is gone.
@@ -221,17 +238,28 @@ impl Session {
 
     /// Bytes from the peer.
     pub fn handle_bytes(&mut self, bytes: &[u8], now: Instant) {
-        if self.open.is_none() {
+        if !self.has_connection() {
             return;
         }
         self.framer.extend(bytes);
-        while self.open.is_some() && !self.is_held_back() {
+        while self.has_connection() && !self.is_held_back() {
             match self.framer.take() {
-                Ok(Some(frame)) => self.handle_frame(&frame, now),
+                Ok(Some(frame)) => {
+                    self.acts.push(Act::Received(frame.encode()));
+                    self.handle_frame(&frame, now);
+                }
                 Ok(None) => break,
-                Err(error) => self.refuse(error, now),
+                Err(error) => {
+                    self.acts.push(Act::Received(self.framer.unreadable()));
+                    self.refuse(error, now);
+                }
             }
         }
+    }
+
+    /// Whether there is a connection.
+    pub fn has_connection(&self) -> bool {
+        self.open.is_some() || self.timers.is_running(Timer::DelayOpen)
     }
 
     /// A newcomer's further fate is decided first.
@@ -262,7 +290,7 @@ impl Session {
 
     /// The path to the peer is lost (RFC 9384): ends the session at once, and tries again.
     pub fn handle_bfd_down(&mut self, now: Instant) {
-        if self.open.is_some() {
+        if self.has_connection() {
             self.refusal = Some(Notification::cease(Cease::BfdDown, ""));
             self.fail(Reason::BfdDown);
             self.run(fsm::Event::MessageRefused, now);
@@ -336,6 +364,7 @@ impl Session {
                     }
                     fsm::Event::ConnectRetryTimerExpired
                 }
+                Timer::DelayOpen => fsm::Event::DelayOpenTimerExpired,
                 Timer::IdleHold if self.config.options.passive => fsm::Event::StartedPassively,
                 Timer::IdleHold => fsm::Event::IdleHoldTimerExpired,
                 Timer::Hold => {
@@ -357,6 +386,7 @@ impl Session {
         let control = self.outbox.pop_front();
         let message = control.or_else(|| self.adj_out.poll())?;
         self.counters.messages_sent += 1;
+        self.acts.push(Act::Sent(message.clone()));
         if self.restart_window.is_some() && self.adj_out.is_complete() {
             self.restart_window = None;
         }
@@ -368,6 +398,11 @@ impl Session {
         self.events.pop_front()
     }
 
+    /// The next thing that it did, for a capture; the oldest are lost if nobody takes them.
+    pub fn poll_act(&mut self) -> Option<Act> {
+        self.acts.pop()
+    }
+
     /// When to call `handle_timeout`, and for which timer.
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
         self.timers.next()
@@ -376,6 +411,11 @@ impl Session {
     /// The state.
     pub const fn state(&self) -> State {
         self.state
+    }
+
+    /// Our end of the connection, if there is one.
+    pub const fn local_address(&self) -> Option<IpAddr> {
+        self.local
     }
 
     /// What was agreed with the peer, from OpenConfirm on.
@@ -442,14 +482,17 @@ impl Session {
     fn handle_frame(&mut self, frame: &Frame, now: Instant) {
         self.counters.messages_received += 1;
         let event = match frame.kind {
-            MessageType::Open if self.state == State::OpenSent => match self.negotiate(&frame.body)
-            {
+            MessageType::Open if self.awaits_open() => match self.negotiate(&frame.body, now) {
                 Ok(negotiated) => {
                     if negotiated.extended_message {
                         self.framer.extend_messages();
                     }
                     self.negotiated = Some(negotiated);
-                    fsm::Event::OpenReceived
+                    if self.open.is_some() {
+                        fsm::Event::OpenReceived
+                    } else {
+                        fsm::Event::OpenReceivedEarly
+                    }
                 }
                 Err(error) => return self.refuse(error, now),
             },
@@ -490,10 +533,21 @@ impl Session {
         self.run(event, now);
     }
 
-    fn negotiate(&self, body: &[u8]) -> Result<Negotiated, DecodeError> {
+    fn awaits_open(&self) -> bool {
+        self.state == State::OpenSent || self.timers.is_running(Timer::DelayOpen)
+    }
+
+    fn negotiate(&self, body: &[u8], now: Instant) -> Result<Negotiated, DecodeError> {
         let theirs = Open::decode(body)?;
-        let ours = self.open.as_ref().ok_or(DecodeError::MalformedOpen)?;
-        Negotiated::new(&self.config, ours, &theirs)
+        match &self.open {
+            Some(ours) => Negotiated::new(&self.config, ours, &theirs),
+            None => Negotiated::new(&self.config, &self.next_open(now), &theirs),
+        }
+    }
+
+    /// RFC 4724 §4.1: R says that we restarted, and only until the routes are told again.
+    fn next_open(&self, now: Instant) -> Open {
+        self.config.open(self.minimal, self.past(now))
     }
 
     fn refuse(&mut self, error: DecodeError, now: Instant) {
@@ -510,6 +564,10 @@ impl Session {
         let (next, actions) = fsm::next(self.state, event);
         if next != self.state {
             self.events.push_back(Event::StateChanged(next));
+            self.acts.push(Act::State {
+                from: self.state,
+                to: next,
+            });
         }
         for action in actions {
             self.perform(*action, now);

@@ -47,6 +47,7 @@ pub(super) fn session_config(config: &SessionConfig) -> Config {
             .collect(),
         options: Options {
             passive: config.options.connect == Connect::Passive,
+            delay_open: config.options.delay_open,
             role: config.options.role.map(wire_role),
             retention: config.options.restart_profile.map(|profile| Retention {
                 restart_time: profile.restart_time(),

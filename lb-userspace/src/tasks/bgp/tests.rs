@@ -25,7 +25,7 @@ use crate::proto::bgp::update;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-pub(super) fn intent(peer: SocketAddr) -> SessionIntent {
+pub(in crate::tasks) fn intent(peer: SocketAddr) -> SessionIntent {
     SessionIntent {
         config: SessionConfig {
             my_asn: 65002,
@@ -48,6 +48,14 @@ pub(super) fn intent(peer: SocketAddr) -> SessionIntent {
         bfd: None,
         is_partial: false,
         is_draining: false,
+    }
+}
+
+fn invitation<'a>(intent: &'a SessionIntent, peer: &'a Peer) -> listener::Invitation<'a> {
+    listener::Invitation {
+        name: "tor",
+        config: &intent.config,
+        incoming: &peer.incoming,
     }
 }
 
@@ -294,7 +302,7 @@ fn equal_attributes_are_one_allocation() {
 /// Every parameter, whether changing it costs the session, and a change.
 #[test]
 fn only_identity_families_keys_and_addresses_cost_the_session() {
-    use crate::model::peer_options::{Connect, PeerRole, RestartProfile};
+    use crate::model::peer_options::{Connect, ListenRange, PeerRole, RestartProfile};
 
     type Edit = fn(&mut SessionConfig);
     let base = intent("10.0.0.1:179".parse().unwrap()).config;
@@ -324,6 +332,8 @@ fn only_identity_families_keys_and_addresses_cost_the_session() {
                 interface: _,
                 device: _,
                 drain_wait: _,
+                listen_range: _,
+                delay_open: _,
             },
     } = base.clone();
     let costly: [(&str, Edit); 11] = [
@@ -343,7 +353,7 @@ fn only_identity_families_keys_and_addresses_cost_the_session() {
         ("ttl_security", |c| c.options.ttl_security = Some(1)),
         ("role", |c| c.options.role = Some(PeerRole::Customer)),
     ];
-    let free: [(&str, Edit); 9] = [
+    let free: [(&str, Edit); 11] = [
         ("hold_time", |c| c.hold_time = Duration::from_secs(30)),
         ("keepalive_time", |c| {
             c.keepalive_time = Some(Duration::from_secs(2))
@@ -362,6 +372,16 @@ fn only_identity_families_keys_and_addresses_cost_the_session() {
         ("listen_port", |c| c.options.listen_port = Some(1179)),
         ("drain_wait", |c| {
             c.options.drain_wait = Some(Duration::ZERO)
+        }),
+        ("delay_open", |c| {
+            c.options.delay_open = Some(Duration::from_secs(9))
+        }),
+        // Who is not in it any more is another matter.
+        ("listen_range", |c| {
+            c.options.listen_range = Some(ListenRange {
+                network: "10.0.0.0/8".parse().unwrap(),
+                limit: 1,
+            })
         }),
     ];
     let costs = |edit: Edit| {
@@ -412,7 +432,7 @@ async fn speakers_that_dial_each_other_end_with_one_connection() {
         for (intent, doors) in intents.iter().zip(&mut doors) {
             let (sender, watched) = watch::channel(intent.clone());
             let peer = Peer::spawn("other".into(), watched);
-            doors.follow(std::iter::once((&intent.config, &peer.incoming)));
+            doors.follow(std::iter::once(invitation(intent, &peer)));
             senders.push(sender);
             peers.push(peer);
         }
@@ -442,7 +462,7 @@ async fn a_peer_that_opens_a_hundred_connections_disturbs_nothing() {
     let (sender, watched) = watch::channel(intent.clone());
     let mut peer = Peer::spawn("tor".into(), watched);
     let mut doors = Doors::default();
-    doors.follow(std::iter::once((&intent.config, &peer.incoming)));
+    doors.follow(std::iter::once(invitation(&intent, &peer)));
     let _established = accept(&router).await;
     reach(&mut peer, SessionState::Established).await;
     let since = peer.status.borrow().since;

@@ -37,7 +37,7 @@ impl Gossip {
     pub fn new(node: String, called: Called, output: watch::Sender<Roster>) -> Self {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let seed = RandomState::new().hash_one(0_u8);
-        let epoch = clock::time_of_day_ms();
+        let epoch = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
         let list = MemberList::new(node.clone(), version, epoch, seed, clock::now());
         Self {
             node,

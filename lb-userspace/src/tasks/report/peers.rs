@@ -11,6 +11,7 @@ use crate::model::name::ObjectName;
 use crate::model::peer_report::{PeerReport, PeersReport, RouteReport, RoutesReport};
 use crate::model::session_status::SessionStatus;
 use crate::net::clock;
+use crate::tasks::bgp::tap::Tap;
 use crate::tasks::sessions;
 
 impl Report {
@@ -21,9 +22,15 @@ impl Report {
             node: self.node.clone(),
             peers: book
                 .values()
-                .map(|status| describe(&status.borrow()))
+                .map(|entry| describe(&entry.status.borrow()))
                 .collect(),
         }
+    }
+
+    /// What the sessions of a peer do, message by message.
+    pub fn tap(&self, peer: &str) -> Option<Tap> {
+        let book = self.sessions.borrow();
+        book.get(peer).map(|entry| entry.tap.clone())
     }
 
     /// What the peers were sent, and for which Services.
@@ -31,13 +38,13 @@ impl Report {
         let book = self.sessions.borrow();
         let desired = self.desired.borrow();
         let owners = Owners::new(&desired.intent);
-        let routes = book.values().flat_map(|status| {
-            let status = status.borrow();
+        let routes = book.values().flat_map(|entry| {
+            let status = entry.status.borrow();
             let sent = status.sent.iter().map(|route| RouteReport {
                 peer: status.peer.clone(),
                 prefix: route.prefix.to_string(),
                 attributes: (*route.attributes).clone(),
-                services: owners.of(&status.peer, route.prefix),
+                services: owners.of(status.object(), route.prefix),
             });
             sent.collect::<Vec<_>>()
         });
@@ -77,7 +84,7 @@ fn describe(status: &SessionStatus) -> PeerReport {
     let since = clock::now().saturating_duration_since(status.since);
     PeerReport {
         peer: status.peer.clone(),
-        address: status.address.to_string(),
+        address: status.place(),
         state: sessions::state(status.state).to_owned(),
         since_seconds: since.as_secs(),
         asn: status.peer_asn,

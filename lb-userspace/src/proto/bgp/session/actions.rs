@@ -34,9 +34,13 @@ impl Session {
                 self.failures += 1;
                 self.timers.set(Timer::IdleHold, now + delay);
             }
+            Action::DelayOpen => {
+                self.timers.stop(Timer::ConnectRetry);
+                let delay = self.config.options.delay_open.unwrap_or_default();
+                self.timers.set(Timer::DelayOpen, now + delay);
+            }
             Action::SendOpen => {
-                // RFC 4724 §4.1: R says that we restarted, and only until the routes are told again.
-                let open = self.config.open(self.minimal, self.past(now));
+                let open = self.next_open(now);
                 self.outbox.clear();
                 self.outbox.push_back(open.encode());
                 self.open = Some(open);

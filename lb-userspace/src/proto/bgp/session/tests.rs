@@ -14,6 +14,7 @@ use crate::proto::bgp::refresh::Subtype;
 use crate::proto::bgp::{message, update};
 
 mod collision;
+mod delay;
 mod nasty;
 mod restart;
 
