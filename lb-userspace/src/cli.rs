@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use crate::daemon::{KernelVips, Settings, Source, UnservedPorts};
 use crate::datapath::attach::{AttachChoice, TcOrder};
 use crate::k8s::object::SYSTEM_NAMESPACE;
+use crate::k8s::status::Pod;
 use crate::model::cluster::Forwarding;
 use crate::net::unix_http;
 use crate::tasks::peer::Called;
@@ -108,6 +109,10 @@ struct Run {
     /// Name of this node, as its Node object has it.
     #[arg(long, value_name = "NAME")]
     node: String,
+    /// The pod that runs this agent, as NAME/UID: ServiceL2Status, ServiceBGPStatus and the like belong
+    /// to it, and go with it.
+    #[arg(long, value_name = "POD", value_parser = parse_pod)]
+    pod: Option<Pod>,
     /// The interface that carries service traffic.
     #[arg(long, value_name = "IF")]
     interface: String,
@@ -249,6 +254,16 @@ pub fn main() -> ExitCode {
     }
 }
 
+fn parse_pod(text: &str) -> Result<Pod, String> {
+    match text.split_once('/') {
+        Some((name, uid)) if !name.is_empty() && !uid.is_empty() => Ok(Pod {
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+        }),
+        _ => Err("want NAME/UID".to_owned()),
+    }
+}
+
 fn run(arguments: Run) -> anyhow::Result<()> {
     telemetry::start(arguments.log_format)?;
     let dry_run = arguments.dry_run;
@@ -261,6 +276,7 @@ fn run(arguments: Run) -> anyhow::Result<()> {
         namespace: arguments.namespace,
         load_balancer_class: arguments.lb_class.filter(|class| !class.is_empty()),
         node: arguments.node,
+        pod: arguments.pod,
         interface: arguments.interface,
         attach: arguments.attach,
         kernel_vips: arguments.kernel_vips,

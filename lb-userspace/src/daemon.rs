@@ -23,6 +23,7 @@ use crate::datapath::loader::{self, Options};
 use crate::datapath::pins::Pins;
 use crate::datapath::{object, privilege};
 use crate::k8s::convert;
+use crate::k8s::status::Pod;
 use crate::model::cluster::Forwarding;
 use crate::model::intent::{Finding, Intent};
 use crate::model::status::PeerStatus;
@@ -41,7 +42,7 @@ use crate::tasks::peer::{self, Called, Gossip, Roster, Speaker};
 use crate::tasks::report::Report;
 use crate::tasks::sessions::Sessions;
 use crate::tasks::source::{OpenError, Snapshot, Source as WatchedSource};
-use crate::tasks::{admin, allocator, health, heartbeat, kernel_vips, sweep};
+use crate::tasks::{admin, allocator, health, heartbeat, kernel_vips, publish, sweep};
 use crate::telemetry::chain;
 
 /// Where objects come from.
@@ -105,6 +106,8 @@ pub struct Settings {
     pub load_balancer_class: Option<String>,
     /// Name of this node.
     pub node: String,
+    /// The pod that runs the agent, which owns what the agent says of itself.
+    pub pod: Option<Pod>,
     /// The compute port.
     pub interface: String,
     /// How to attach.
@@ -340,10 +343,22 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
     let state = source.state_file();
     let (stop_allocator, allocator_stop) = oneshot::channel();
+    let (lease_out, holds_lease) = watch::channel(false);
     let allocator = source.writer(&settings.node).map(|writer| {
         let (snapshots, desired) = (snapshots.clone(), desired.clone());
-        tokio::spawn(allocator::run(writer, snapshots, desired, allocator_stop))
+        let run = allocator::run(writer, snapshots, desired, lease_out, allocator_stop);
+        tokio::spawn(run)
     });
+    if let Some(writer) = source.status_writer(&settings.node, settings.pod.as_ref()) {
+        let inputs = publish::Inputs {
+            snapshots: snapshots.clone(),
+            desired: desired.clone(),
+            programmed: programmed.clone(),
+            sessions: book.clone(),
+            holds_lease,
+        };
+        tasks.spawn(publish::run(writer, inputs));
+    }
     tasks.spawn(control::run(
         settings.context(),
         state,

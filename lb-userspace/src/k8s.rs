@@ -25,5 +25,6 @@ pub mod document;
 pub mod index;
 pub mod object;
 pub mod state;
+pub mod status;
 pub mod tree;
 pub mod writer;

@@ -8,6 +8,7 @@ pub mod name;
 pub mod password;
 pub mod peer_options;
 pub mod peer_report;
+pub mod pool_usage;
 pub mod segment;
 pub mod session_status;
 pub mod status;

@@ -9,6 +9,7 @@ pub mod kernel_vips;
 pub mod netlink;
 pub mod peer_socket;
 pub mod probe_socket;
+pub mod random;
 pub mod realtime;
 pub mod router_socket;
 pub mod tcp_md5;

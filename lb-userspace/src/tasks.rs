@@ -17,7 +17,7 @@
 //! ```
 //!
 //! With an API server for a source, `source` watches it, and `allocator` writes to it what `control` would write
-//! to `status.yaml`, as long as it holds the Lease.
+//! to `status.yaml`, as long as it holds the Lease; `publish` writes there what this node does.
 //!
 //! Every arrow with a name is a `watch` channel: the newest value counts, a slow reader skips what was
 //! overtaken, and nothing can fill up. No task waits for another but `sessions`, which announces what
@@ -38,6 +38,7 @@ pub mod legacy;
 pub mod liveness;
 pub mod neighbor;
 pub mod peer;
+pub mod publish;
 pub mod report;
 pub mod sessions;
 pub mod source;

@@ -33,7 +33,7 @@ use crate::objects::{NAMESPACE, SYSTEM, plural};
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// Who applies the scenarios' objects.
-const MANAGER: &str = "torline-tests";
+pub(crate) const MANAGER: &str = "torline-tests";
 
 /// The API server that scenarios run against.
 pub(crate) enum Server {
@@ -69,13 +69,30 @@ impl Server {
     }
 }
 
+/// Objects of these kinds in the agents' namespace are the scenarios' alone, and go before each.
+const CLEARED: [(&str, &str); 13] = [
+    ("metallb.io/v1beta1", "IPAddressPool"),
+    ("metallb.io/v1beta2", "BGPPeer"),
+    ("metallb.io/v1beta1", "BGPAdvertisement"),
+    ("metallb.io/v1beta1", "L2Advertisement"),
+    ("metallb.io/v1beta1", "Community"),
+    ("metallb.io/v1beta1", "BFDProfile"),
+    ("metallb.io/v1beta1", "ServiceL2Status"),
+    ("metallb.io/v1beta1", "ServiceBGPStatus"),
+    ("metallb.io/v1beta1", "ConfigurationState"),
+    ("frrk8s.metallb.io/v1beta1", "BGPSessionState"),
+    ("coordination.k8s.io/v1", "Lease"),
+    ("v1", "Secret"),
+    ("events.k8s.io/v1", "Event"),
+];
+
 /// See the module.
 pub(crate) struct Bench {
     netns: Netns,
     dir: TempDir,
-    runtime: Runtime,
-    client: Client,
-    double: Option<Double>,
+    pub(crate) runtime: Runtime,
+    pub(crate) client: Client,
+    pub(crate) double: Option<Double>,
     agent: Option<Process>,
     applied: Vec<Value>,
     _forwards: Vec<Forward>,
@@ -100,7 +117,6 @@ impl Bench {
             Server::Cluster(kubeconfig) => (None, (**kubeconfig).clone()),
         };
         let (inside, forwards) = lead_into(&netns, outside.clone())?;
-        fs::write(dir.path().join("kubeconfig"), serde_json::to_vec(&inside)?)?;
         let client = runtime.block_on(client(outside))?;
         let mut bench = Self {
             netns,
@@ -113,6 +129,12 @@ impl Bench {
             _forwards: forwards,
         };
         bench.prepare()?;
+        let inside = match bench.double {
+            Some(_) => inside,
+            None => bench.as_agent(inside)?,
+        };
+        let path = bench.dir.path().join("kubeconfig");
+        fs::write(path, serde_json::to_vec(&inside)?)?;
         Ok(bench)
     }
 
@@ -130,8 +152,43 @@ impl Bench {
                 let (name, patch) = (definition.name_any(), Patch::Apply(&definition));
                 self.runtime.block_on(api.patch(&name, &apply, &patch))?;
             }
+            self.clear()?;
+            self.grant()?;
         }
         Ok(())
+    }
+
+    /// Removes what another scenario has left.
+    fn clear(&self) -> Result<()> {
+        for (version, kind) in CLEARED {
+            let metadata = json!({"namespace": SYSTEM});
+            let any = json!({"apiVersion": version, "kind": kind, "metadata": metadata});
+            self.delete_all(&any)?;
+        }
+        for (version, kind) in [
+            ("v1", "Service"),
+            ("discovery.k8s.io/v1", "EndpointSlice"),
+            ("events.k8s.io/v1", "Event"),
+        ] {
+            let metadata = json!({"namespace": NAMESPACE});
+            let any = json!({"apiVersion": version, "kind": kind, "metadata": metadata});
+            self.delete_all(&any)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes all objects of the kind and namespace of `any`.
+    fn delete_all(&self, any: &Value) -> Result<()> {
+        let api = self.api(any)?;
+        wait::until("a resource", LIMIT, || {
+            let list = self.runtime.block_on(api.list(&ListParams::default()))?;
+            for object in list {
+                let (name, parameters) = (object.name_any(), DeleteParams::default());
+                // Somebody else may have been faster.
+                let _ = self.runtime.block_on(api.delete(&name, &parameters));
+            }
+            Ok(())
+        })
     }
 
     /// The double, in scenarios that need one.
@@ -150,6 +207,15 @@ impl Bench {
             self.applied.push(object);
         }
         Ok(())
+    }
+
+    /// All objects of a kind, as the API server has them.
+    pub(crate) fn list(&self, any: &Value) -> Result<Vec<Value>> {
+        let list = self
+            .runtime
+            .block_on(self.api(any)?.list(&ListParams::default()))?;
+        let objects = list.items.into_iter().map(serde_json::to_value);
+        Ok(objects.collect::<Result<_, _>>()?)
     }
 
     /// Deletes an object.
@@ -175,17 +241,14 @@ impl Bench {
 
     /// The events about the scenarios' Services.
     pub(crate) fn events(&self) -> Result<Vec<Value>> {
-        let api = self.api(&json!({
+        self.list(&json!({
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {"namespace": NAMESPACE},
-        }))?;
-        let list = self.runtime.block_on(api.list(&ListParams::default()))?;
-        let events = list.items.into_iter().map(serde_json::to_value);
-        Ok(events.collect::<Result<_, _>>()?)
+        }))
     }
 
-    fn patch(&self, object: &Value, subresource: Option<&str>) -> Result<()> {
+    pub(crate) fn patch(&self, object: &Value, subresource: Option<&str>) -> Result<()> {
         let api = self.api(object)?;
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let apply = PatchParams::apply(MANAGER).force();
@@ -260,6 +323,26 @@ impl Bench {
             findings.any(|f| f.object.contains(object) && f.message.contains(words))
         })?;
         Ok(())
+    }
+
+    /// The same, where the words may be in the name of the field.
+    pub(crate) fn wait_for_finding_of(&mut self, object: &str, words: &str) -> Result<()> {
+        self.wait_for(&format!("a finding: {words}"), |status| {
+            let mut findings = status.findings.iter();
+            findings.any(|f| {
+                f.object == object && (f.message.contains(words) || f.field.contains(words))
+            })
+        })?;
+        Ok(())
+    }
+
+    /// Waits until the agent has logged these words.
+    pub(crate) fn wait_for_log(&self, words: &str) -> Result<()> {
+        wait::until(&format!("in the log: {words}"), LIMIT, || {
+            let log = self.log();
+            ensure!(log.contains(words), "{log}");
+            Ok(())
+        })
     }
 
     /// What `torline status --json` says.

@@ -4,15 +4,21 @@
 //! run against the cluster that it names, whose objects of MetalLB's kinds should be the scenarios' alone;
 //! without, against the double of `harness::apiserver`. Each has its own namespace with one agent in it.
 //!
-//! Files: `bench` the surroundings of a scenario; `forward` a port that leads out of a namespace; `objects`
-//! what scenarios apply; `source`, `allocation` and `access` the scenarios; `report` the outcome.
+//! The agent is the ServiceAccount of `deploy/base`, with the rights that its roles give.
+//!
+//! Files: `bench` the surroundings of a scenario, `rights` who the agent is there and what it may do; `forward` a
+//! port that leads out of a namespace; `objects` what scenarios apply; `source`, `allocation`, `access`,
+//! `published` and `refusals` the scenarios; `report` the outcome.
 
 mod access;
 mod allocation;
 mod bench;
 mod forward;
 mod objects;
+mod published;
+mod refusals;
 mod report;
+mod rights;
 mod source;
 
 use std::io::{self, Write};
@@ -123,6 +129,8 @@ fn run(args: &Args) -> Result<bool> {
     let scenarios = [
         source::scenarios(),
         allocation::scenarios(),
+        published::scenarios(),
+        refusals::scenarios(),
         access::scenarios(),
     ];
     let scenarios = scenarios.into_iter().flatten();

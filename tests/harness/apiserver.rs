@@ -83,7 +83,7 @@ impl Double {
         self.store().expire();
     }
 
-    /// Takes a right away: `list` of `services`, say, with 403 for an answer.
+    /// Takes a right away: `list` of `services`, `patch` of `services/status`, with 403 for an answer.
     pub fn refuse(&self, verb: &str, resource: &str) {
         let rule = (verb.to_owned(), resource.to_owned());
         self.store().refused.insert(rule);

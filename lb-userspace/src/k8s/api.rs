@@ -11,6 +11,7 @@
 mod bfd_profile;
 mod bgp_advertisement;
 mod bgp_peer;
+mod bgp_session_state;
 mod community;
 mod configuration_state;
 mod ip_address_pool;
@@ -27,6 +28,7 @@ use serde_json::{Value, json};
 pub use bfd_profile::{BfdProfile, BfdProfileSpec};
 pub use bgp_advertisement::{BgpAdvertisement, BgpAdvertisementSpec};
 pub use bgp_peer::{BgpPeer, BgpPeerSpec, BgpPeerV1beta1, BgpPeerV1beta1Spec, SecretReference};
+pub use bgp_session_state::{BgpSessionState, BgpSessionStateSpec, BgpSessionStateStatus};
 pub use community::{Community, CommunityAlias, CommunitySpec};
 pub use configuration_state::{
     ConfigurationState, ConfigurationStateSpec, ConfigurationStateStatus,

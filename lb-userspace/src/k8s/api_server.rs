@@ -28,6 +28,7 @@ use tokio::time::{Duration, Instant, sleep_until};
 use super::convert::Settings;
 use super::index::{Index, Snapshot};
 use super::object::{Key, Kind};
+use super::status::{Pod, StatusWriter};
 use super::writer::Writer;
 use crate::model::intent::Finding;
 use feed::{Item, Message, Name, Scope};
@@ -136,6 +137,11 @@ impl ApiServer {
     /// What writes to the same server, for the agent of `node`.
     pub fn writer(&self, node: &str) -> Writer {
         Writer::new(self.scope.client.clone(), &self.scope.namespace, node)
+    }
+
+    /// What says on the same server what this node does; `pod` runs its agent.
+    pub fn status_writer(&self, node: &str, pod: Option<&Pod>) -> StatusWriter {
+        StatusWriter::new(&self.scope.client, &self.scope.namespace, node, pod)
     }
 
     /// Waits until something has changed.

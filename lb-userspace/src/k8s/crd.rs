@@ -1,5 +1,4 @@
-//! The CustomResourceDefinitions of group `metallb.io`, made from
-//! [`super::api`].
+//! The CustomResourceDefinitions of MetalLB's groups, made from [`super::api`].
 //!
 //! What the Rust types cannot say the way Kubernetes wants it is set right here: formats that OpenAPI
 //! does not have, titles, `null` as a value, and defaults that only say what absence says anyway.
@@ -12,8 +11,8 @@ use kube::CustomResourceExt;
 use kube::core::crd::{MergeError, merge_crds};
 
 use super::api::{
-    BfdProfile, BgpAdvertisement, BgpPeer, BgpPeerV1beta1, Community, ConfigurationState,
-    IpAddressPool, L2Advertisement, ServiceBgpStatus, ServiceL2Status,
+    BfdProfile, BgpAdvertisement, BgpPeer, BgpPeerV1beta1, BgpSessionState, Community,
+    ConfigurationState, IpAddressPool, L2Advertisement, ServiceBgpStatus, ServiceL2Status,
 };
 
 /// A definition as it is written into a file.
@@ -53,6 +52,7 @@ pub fn definitions() -> Result<Vec<CustomResourceDefinition>, DefinitionError> {
         BfdProfile::crd(),
         BgpAdvertisement::crd(),
         peers,
+        BgpSessionState::crd(),
         Community::crd(),
         ConfigurationState::crd(),
         IpAddressPool::crd(),

@@ -304,7 +304,9 @@ fn metadata<'a>(tree: &'a Tree, field: &str) -> Option<&'a str> {
 /// goes over a `status` in the object; an annotation of the user's goes over both.
 fn fill_in(cluster: &mut Cluster, state: &State) {
     for (name, record) in &state.services {
-        if let Some(service) = cluster.services.get_mut(name) {
+        if let Some(service) = cluster.services.get_mut(name)
+            && service.is_load_balancer
+        {
             service.status_addresses.clone_from(&record.addresses);
             service.table_length = service.table_length.or(record.table_length);
         }

@@ -142,9 +142,9 @@ impl Index {
 
 fn with_fate(message: &str, kept: bool) -> String {
     let fate = if kept {
-        "the last good version stays in force"
+        Finding::KEPT
     } else {
-        "it has no effect until then"
+        Finding::WITHOUT_EFFECT
     };
     format!("{message}; {fate}")
 }

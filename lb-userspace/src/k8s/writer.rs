@@ -11,8 +11,10 @@
 //! The Lease is lost by our own clock before another may take it: who has not renewed it in time
 //! writes nothing.
 
+mod keys;
 mod lease;
 mod record;
+mod teller;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,14 +22,14 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client};
 use tokio::time::timeout;
 
 use crate::model::name::ObjectName;
 use lease::Lease;
 pub use record::{Assigned, Change};
 use record::{Kept, changes};
+pub(super) use teller::Teller;
 
 /// Longest wait for an answer: shorter than what is left of a Lease when it is last renewed.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -40,10 +42,20 @@ const PAGE: u32 = 500;
 pub enum WriteError {
     /// The API server refuses.
     #[error("failed to {0}")]
-    Refused(&'static str, #[source] Box<kube::Error>),
+    Refused(String, #[source] Box<kube::Error>),
     /// It does not answer in time.
     #[error("failed to {0}: no answer within {seconds} s", seconds = ANSWER.as_secs())]
-    Late(&'static str),
+    Late(String),
+}
+
+impl WriteError {
+    /// Whether the API server answered with this code of HTTP.
+    pub(super) fn is_code(&self, code: u16) -> bool {
+        let Self::Refused(_, error) = self else {
+            return false;
+        };
+        matches!(&**error, kube::Error::Api(status) if status.code == code)
+    }
 }
 
 /// What became of a round.
@@ -60,7 +72,8 @@ pub enum Round {
 /// Writes to an API server.
 pub struct Writer {
     client: Client,
-    recorder: Recorder,
+    namespace: String,
+    teller: Teller,
     lease: Lease,
     /// Reasons that were told, so that each is told once.
     told: BTreeMap<ObjectName, String>,
@@ -77,13 +90,10 @@ type Wanted = BTreeMap<ObjectName, Assigned>;
 impl Writer {
     /// For the agent of `node`; its Lease is in `namespace`.
     pub(super) fn new(client: Client, namespace: &str, node: &str) -> Self {
-        let reporter = Reporter {
-            controller: "metallb-controller".to_owned(),
-            instance: Some(node.to_owned()),
-        };
         Self {
             lease: Lease::new(client.clone(), namespace, node),
-            recorder: Recorder::new(client.clone(), reporter),
+            teller: Teller::new(client.clone(), "metallb-controller", node),
+            namespace: namespace.to_owned(),
             client,
             told: BTreeMap::new(),
             settled: None,
@@ -135,6 +145,28 @@ impl Writer {
         Ok(Round::Written(written))
     }
 
+    /// Keeps the Lease if it is ours, without a look at what there is to write; whether it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::round`].
+    pub async fn keep(&mut self) -> Result<bool, WriteError> {
+        Ok(self.lease.is_held() && self.lease.hold().await?)
+    }
+
+    /// Makes the Secret with the keys of the cluster, unless there is one; whether it did.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::round`].
+    pub async fn create_keys(
+        &self,
+        flow_key: [u8; 32],
+        peer_key: [u8; 32],
+    ) -> Result<bool, WriteError> {
+        keys::create(&self.client, &self.namespace, flow_key, peer_key).await
+    }
+
     /// Gives the Lease back, for another to take at once.
     ///
     /// # Errors
@@ -180,33 +212,32 @@ impl Writer {
         wanted: Option<&Assigned>,
     ) {
         let told = change.and_then(Change::event);
+        let deprecated = change.and_then(|_| deprecated(service));
         let failure = wanted.and_then(Assigned::failure);
         let told_before = self.told.get(name);
         let failure = failure.filter(|(_, why)| told_before != Some(why));
-        for (reason, note) in told.into_iter().chain(failure) {
-            let is_warning = reason.ends_with("Failed");
-            if is_warning {
-                self.told.insert(name.clone(), note.clone());
-            }
-            let event = Event {
-                type_: if is_warning {
-                    EventType::Warning
-                } else {
-                    EventType::Normal
-                },
-                reason: reason.to_owned(),
-                note: Some(note),
-                action: "Allocate".to_owned(),
-                secondary: None,
-            };
-            // An event that is lost changes nothing; whoever may not write events sees none.
-            let reference = service.object_ref(&());
-            let _ = timeout(ANSWER, self.recorder.publish(&event, &reference)).await;
+        if let Some((_, why)) = &failure {
+            self.told.insert(name.clone(), why.clone());
+        }
+        for (reason, note) in told.into_iter().chain(deprecated).chain(failure) {
+            self.teller.tell(service, reason, note, "Allocate").await;
         }
         if wanted.and_then(Assigned::failure).is_none() {
             self.told.remove(name);
         }
     }
+}
+
+/// The prefix of MetalLB's annotations before version 0.13.
+const DEPRECATED: &str = "metallb.universe.tf/";
+
+/// Reason and note of the event about annotations of another age.
+fn deprecated(service: &Service) -> Option<(&'static str, String)> {
+    let mut names = service.metadata.annotations.iter().flat_map(BTreeMap::keys);
+    let name = names.find(|name| name.starts_with(DEPRECATED))?;
+    let rest = name.strip_prefix(DEPRECATED)?;
+    let note = format!("annotation {name} is deprecated: write metallb.io/{rest}");
+    Some(("deprecatedAnnotation", note))
 }
 
 fn name_of(service: &Service) -> ObjectName {
@@ -218,13 +249,13 @@ fn name_of(service: &Service) -> ObjectName {
 }
 
 /// Waits for an answer, but not for long.
-async fn answer<T>(
-    what: &'static str,
+pub(super) async fn answer<T>(
+    what: impl Into<String>,
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, WriteError> {
     match timeout(ANSWER, request).await {
         Ok(Ok(found)) => Ok(found),
-        Ok(Err(error)) => Err(WriteError::Refused(what, Box::new(error))),
-        Err(_) => Err(WriteError::Late(what)),
+        Ok(Err(error)) => Err(WriteError::Refused(what.into(), Box::new(error))),
+        Err(_) => Err(WriteError::Late(what.into())),
     }
 }

@@ -210,6 +210,8 @@ pub struct ServiceState {
     pub announced_to: BTreeSet<String>,
     /// The node that answers ARP/NDP for it.
     pub l2_leader: Option<String>,
+    /// Interfaces of the leader that L2Advertisements limit it to; none for all.
+    pub l2_interfaces: BTreeSet<String>,
     /// Why this node announces it, or one of its addresses, neither by BGP nor by ARP and NDP.
     pub not_announced: Option<String>,
 }
@@ -225,6 +227,18 @@ pub struct Finding {
     pub field: String,
     /// What is wrong and what to do.
     pub message: String,
+}
+
+impl Finding {
+    /// Ends the message of a refused object of which an older version is in use.
+    pub const KEPT: &str = "the last good version stays in force";
+    /// Ends the message of a refused object of which nothing is in use.
+    pub const WITHOUT_EFFECT: &str = "it has no effect until then";
+
+    /// Whether the object is refused; a mere note on one that is used says nothing of its fate.
+    pub fn is_refusal(&self) -> bool {
+        self.message.ends_with(Self::KEPT) || self.message.ends_with(Self::WITHOUT_EFFECT)
+    }
 }
 
 impl std::fmt::Display for Finding {

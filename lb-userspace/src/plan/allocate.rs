@@ -1,7 +1,7 @@
 //! Which Service has which addresses: MetalLB's allocation, as a function.
 //!
 //! `pools` knows which pool an address is in, `ledger` who holds it and which one is free next, `error`
-//! why not. A Service converges in three passes over all of them:
+//! why not, `usage` how much is left. A Service converges in three passes over all of them:
 //!
 //! 1. Addresses in a Service's status stay, if they still may: no restart takes an address from one
 //!    Service and gives it to another.
@@ -16,6 +16,7 @@
 mod error;
 mod ledger;
 mod pools;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -24,6 +25,7 @@ pub use self::error::AllocateError;
 use self::ledger::Claim;
 use self::ledger::Ledger;
 use self::pools::Pools;
+pub use self::usage::usage;
 use crate::model::cluster::Family;
 use crate::model::cluster::FamilyPolicy;
 use crate::model::cluster::Labels;
@@ -54,7 +56,8 @@ pub struct Allocation {
     pub probes: u64,
 }
 
-/// Gives every LoadBalancer Service its addresses.
+/// Gives every LoadBalancer Service its addresses. Nobody gets one that stands in the status of another
+/// Service, be that one not ours, or one whose address is yet to be cleared.
 pub fn allocate(
     services: &BTreeMap<ObjectName, Service>,
     pools: &BTreeMap<String, Pool>,
@@ -66,14 +69,16 @@ pub fn allocate(
         ledger: Ledger::new(&pools),
         pools: &pools,
     };
-    let services: Vec<(&ObjectName, &Service)> = services
+    let (services, others): (Vec<_>, Vec<_>) = services
         .iter()
-        .filter(|(_, service)| service.is_load_balancer)
-        .collect();
+        .partition(|(_, service)| service.is_load_balancer);
     let mut assignments: Vec<Assignment> = services
         .iter()
         .map(|(name, service)| allocator.keep(name, service))
         .collect();
+    for (name, service) in others {
+        allocator.ledger.reserve(name, &service.status_addresses);
+    }
     let mut order: Vec<(bool, bool, usize)> = services
         .iter()
         .zip(&assignments)
@@ -199,11 +204,19 @@ impl<'a> Allocator<'a> {
             .pool
             .as_deref()
             .and_then(|pool| self.pools.name(pool));
-        if let (Some(family), Some(pool)) = (lacking, pool)
-            && let Some(addr) = self.ledger.next(claim, pool, *family)
-            && self.ledger.assign(claim, pool, &[addr]).is_ok()
-        {
-            assignment.addresses.push(addr);
+        let (Some(family), Some(pool)) = (lacking, pool) else {
+            return;
+        };
+        match self.ledger.next(claim, pool, *family) {
+            Some(addr) if self.ledger.assign(claim, pool, &[addr]).is_ok() => {
+                assignment.addresses.push(addr);
+            }
+            _ => {
+                assignment.error = Some(AllocateError::NoSecondFamily {
+                    pool: pool.to_owned(),
+                    family: *family,
+                });
+            }
         }
     }
 

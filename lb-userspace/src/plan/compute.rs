@@ -149,6 +149,7 @@ impl<'a> Composer<'a> {
                 if leader.node == self.context.node {
                     self.lead(name, addresses, leader.on_interface);
                 }
+                state.l2_interfaces = leader.interfaces;
             }
             Err(Withheld::SharedWithSelector) => {
                 let message = Withheld::SharedWithSelector.to_string();

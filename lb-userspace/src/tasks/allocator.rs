@@ -1,7 +1,8 @@
 //! Writes the allocation to the API server, on the agent that holds the Lease.
 //!
 //! A round for every new intent, and one each few seconds for the Lease. While the source is partial, nothing
-//! is written: what looks free may be taken.
+//! is written, since what looks free may be taken; but whoever holds the Lease keeps it. The holder also makes
+//! the Secret with the cluster's keys where there is none.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tracing::{debug, info, warn};
 use super::control::Desired;
 use super::source::Snapshot;
 use crate::k8s::writer::{Assigned, Round, WriteError, Writer};
+use crate::net::random;
 use crate::telemetry::chain;
 
 /// Runs until an input ends, or it is told to stop; then gives the Lease back.
@@ -20,9 +22,9 @@ pub async fn run(
     mut writer: Writer,
     snapshots: watch::Receiver<Snapshot>,
     mut desired: watch::Receiver<Arc<Desired>>,
+    holds_lease: watch::Sender<bool>,
     mut stop: oneshot::Receiver<()>,
 ) {
-    let mut was_ours = false;
     let mut complaint = None;
     loop {
         let outcome = {
@@ -32,7 +34,10 @@ pub async fn run(
             if is_of_snapshot && !snapshot.cluster.is_partial {
                 round(&mut writer, &snapshot, &wanted).await
             } else {
-                Ok(Round::Behind)
+                writer.keep().await.map(|is_ours| match is_ours {
+                    true => Round::Behind,
+                    false => Round::NotOurs,
+                })
             }
         };
         let text = outcome.as_ref().err().map(|error| chain(error).to_string());
@@ -43,17 +48,17 @@ pub async fn run(
         }
         complaint = text;
         if let Ok(round) = &outcome {
-            let is_ours = match round {
-                Round::NotOurs => false,
-                Round::Behind => was_ours,
-                Round::Written(_) => true,
-            };
-            if is_ours != was_ours {
+            debug!(?round, "allocation");
+            let is_ours = *round != Round::NotOurs;
+            let changed = holds_lease.send_if_modified(|known| {
+                let changed = *known != is_ours;
+                *known = is_ours;
+                changed
+            });
+            if changed {
                 let what = if is_ours { "taken" } else { "lost" };
                 info!("Lease torline {what}");
             }
-            was_ours = is_ours;
-            debug!(?round, "allocation");
         }
         tokio::select! {
             changed = desired.changed() => if changed.is_err() { break },
@@ -92,5 +97,18 @@ async fn round(
             (name.clone(), assigned)
         })
         .collect();
-    writer.round(&seen, &wanted).await
+    let round = writer.round(&seen, &wanted).await?;
+    if round != Round::NotOurs && snapshot.cluster.keys.is_none() {
+        let (flow_key, peer_key) = (random::key(), random::key());
+        let keys = flow_key.and_then(|flow_key| Ok((flow_key, peer_key?)));
+        match keys {
+            Ok((flow_key, peer_key)) => {
+                if writer.create_keys(flow_key, peer_key).await? {
+                    info!("Secret torline made");
+                }
+            }
+            Err(error) => warn!("no keys for Secret torline: {}", chain(&error)),
+        }
+    }
+    Ok(round)
 }

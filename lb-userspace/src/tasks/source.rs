@@ -14,6 +14,7 @@ use crate::k8s::directory::watch::{Watch, WatchError};
 use crate::k8s::directory::{self, Directory};
 use crate::k8s::index;
 use crate::k8s::state::StateFile;
+use crate::k8s::status::{Pod, StatusWriter};
 use crate::k8s::writer::Writer;
 use crate::model::cluster::Cluster;
 use crate::model::intent::Finding;
@@ -109,6 +110,14 @@ impl Source {
         match &self.origin {
             Origin::Directory(_) => None,
             Origin::ApiServer(server) => Some(server.writer(node)),
+        }
+    }
+
+    /// What says on an API server what this node does; `pod` runs its agent.
+    pub fn status_writer(&self, node: &str, pod: Option<&Pod>) -> Option<StatusWriter> {
+        match &self.origin {
+            Origin::Directory(_) => None,
+            Origin::ApiServer(server) => Some(server.status_writer(node, pod)),
         }
     }
 

@@ -68,7 +68,11 @@ async fn answer(
         (&Method::DELETE, _) => "delete",
         _ => return StatusCode::METHOD_NOT_ALLOWED.into_response(),
     };
-    let asked = (verb.to_owned(), target.resource.plural.to_owned());
+    let subresource = if target.is_status { "/status" } else { "" };
+    let asked = (
+        verb.to_owned(),
+        format!("{}{subresource}", target.resource.plural),
+    );
     let is_refused = {
         let mut store = lock(&store);
         *store.requests.entry(asked.clone()).or_default() += 1;
@@ -259,7 +263,9 @@ fn is_selected(object: &Value, parameters: &Parameters) -> bool {
 }
 
 fn forbidden(verb: &str, target: &Target) -> Refusal {
-    let (plural, group) = (target.resource.plural, target.resource.group);
+    let group = target.resource.group;
+    let subresource = if target.is_status { "/status" } else { "" };
+    let plural = format!("{}{subresource}", target.resource.plural);
     let place = match target.namespace.as_str() {
         "" => "at the cluster scope".to_owned(),
         namespace => format!("in the namespace \"{namespace}\""),

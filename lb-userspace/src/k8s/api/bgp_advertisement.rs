@@ -52,6 +52,7 @@ pub struct BgpAdvertisementSpec {
     #[schemars(range(min = 1, max = 128), extend("default" = 128))]
     pub aggregation_length_v6: Option<i32>,
     /// LOCAL_PREF (RFC 4271 §5.1.5) towards peers of our own AS; 0 leaves it to the router.
+    #[schemars(range(max = 2_147_483_647))]
     pub local_pref: u32,
     /// Communities of the routes: `A:B`, `large:A:B:C`, or the name of an entry of a Community.
     #[schemars(length(max = 1024), inner(length(max = 253)))]

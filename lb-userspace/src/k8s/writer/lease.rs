@@ -116,7 +116,8 @@ impl Lease {
                 self.seen = lease.spec.map(|spec| (spec, now));
                 Ok(true)
             }
-            Err(WriteError::Refused(_, error)) if is_conflict(&error) => {
+            // Somebody was faster.
+            Err(error) if error.is_code(409) => {
                 self.renewed = None;
                 Ok(false)
             }
@@ -156,8 +157,4 @@ impl Lease {
             ..LeaseSpec::default()
         }
     }
-}
-
-fn is_conflict(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 409)
 }

@@ -67,13 +67,13 @@ impl Kept {
 }
 
 impl Assigned {
-    /// Reason and note of the event that says why there is no address.
+    /// Reason and note of the event that says which address is missing, and why.
     pub(super) fn failure(&self) -> Option<(&'static str, String)> {
         let reason = match (self.is_misread, self.addresses.is_empty()) {
             (true, _) => "LoadBalancerFailed",
             (false, true) => "AllocationFailed",
             // An additional address that is not to be had; the Service is served.
-            (false, false) => return None,
+            (false, false) => "AdditionalAssignFailed",
         };
         Some((reason, self.error.clone()?))
     }

@@ -123,6 +123,16 @@ pub enum AllocateError {
         /// Families wanted.
         families: Vec<Family>,
     },
+    /// The pool has no address of the second family that the Service prefers to have.
+    #[error(
+        "no {family} address for PreferDualStack: pool {pool:?}, which the Service is in, has none left; extend the pool"
+    )]
+    NoSecondFamily {
+        /// The pool.
+        pool: String,
+        /// The family that is missing.
+        family: Family,
+    },
     /// All pools that serve the Service are used up.
     #[error("no available IPs for {} in any pool that assigns to this Service; extend or add an IPAddressPool", List(.0))]
     NoneLeft(Vec<Family>),

@@ -130,6 +130,18 @@ impl<'a> Ledger<'a> {
         self.probes
     }
 
+    /// Keeps addresses for a Service that claims nothing: nobody else gets them.
+    pub(super) fn reserve(&mut self, name: &'a ObjectName, addresses: &[IpAddr]) {
+        for addr in addresses {
+            self.holdings.entry(*addr).or_insert_with(|| Holding {
+                sharing_key: None,
+                backend_key: "",
+                holder: name,
+                ports: HashMap::new(),
+            });
+        }
+    }
+
     /// Gives the addresses of the pool to the claim, all or none.
     pub(super) fn assign(
         &mut self,

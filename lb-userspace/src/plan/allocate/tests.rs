@@ -92,14 +92,20 @@ fn a_service_gets_the_lowest_free_address_of_its_family() {
 }
 
 #[test]
-fn a_service_of_another_type_is_left_out_and_its_address_is_free() {
+fn what_a_service_that_is_not_ours_holds_is_given_to_nobody() {
     let other = Service {
         is_load_balancer: false,
         ..holds("1.2.3.0")
     };
-    let got = run(&services([("a", other), ("b", service())]), &pools());
+    let got = run(
+        &services([("a", other.clone()), ("b", service())]),
+        &pools(),
+    );
     assert_eq!(got.services.len(), 1);
-    assert_eq!(texts(&got.services[&object("b")]), ["1.2.3.0"]);
+    assert_eq!(texts(&got.services[&object("b")]), ["1.2.3.1"]);
+
+    let got = run(&services([("a", other), ("b", holds("1.2.3.0"))]), &pools());
+    assert_eq!(texts(&got.services[&object("b")]), ["1.2.3.0"], "kept");
 }
 
 #[test]
@@ -361,7 +367,10 @@ fn a_service_that_prefers_two_families_is_upgraded_from_its_pool() {
     assert_eq!(texts(&alone(half.clone(), &both)), ["1.2.3.9", "1000::"]);
     let got = alone(half, &pools_without_v6());
     assert_eq!(texts(&got), ["1.2.3.9"]);
-    assert_eq!(got.error, None);
+    assert!(matches!(
+        got.error,
+        Some(AllocateError::NoSecondFamily { .. })
+    ));
     let half = Service {
         status_addresses: addrs("1.2.3.9"),
         ..dual(FamilyPolicy::RequireDualStack)

@@ -23,7 +23,9 @@ use crate::model::cluster::TrafficPolicy;
 pub struct Leader<'a> {
     /// The node.
     pub node: &'a str,
-    /// The advertisements let that node answer on this node's interface too.
+    /// Interfaces that the advertisements limit that node to; none for all.
+    pub interfaces: BTreeSet<String>,
+    /// This node's interface is among them.
     pub on_interface: bool,
 }
 
@@ -102,11 +104,21 @@ impl<'a> Election<'a> {
             Withheld::NoAdvertisement
         })?;
         let labels = nodes.get(node).map(|node| &node.labels);
-        let on_interface = ads
+        let of_node: Vec<_> = ads
             .iter()
             .filter(|ad| labels.is_some_and(|labels| selects(&ad.node_selectors, labels)))
-            .any(|ad| ad.interfaces.is_empty() || ad.interfaces.contains(self.interface));
-        Ok(Leader { node, on_interface })
+            .collect();
+        let interfaces: BTreeSet<String> = if of_node.iter().any(|ad| ad.interfaces.is_empty()) {
+            BTreeSet::new()
+        } else {
+            let all = of_node.iter().flat_map(|ad| &ad.interfaces);
+            all.cloned().collect()
+        };
+        Ok(Leader {
+            node,
+            on_interface: interfaces.is_empty() || interfaces.contains(self.interface),
+            interfaces,
+        })
     }
 }
 
