@@ -11,3 +11,4 @@ pub mod peer_report;
 pub mod segment;
 pub mod session_status;
 pub mod status;
+pub mod virtual_switch;

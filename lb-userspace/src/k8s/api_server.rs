@@ -37,7 +37,7 @@ use trouble::Trouble;
 const KEYS: &str = "torline";
 
 /// Kinds that are listed whole. Secrets are watched one by one.
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::Service,
     Kind::EndpointSlice,
     Kind::Node,
@@ -48,6 +48,7 @@ const KINDS: [Kind; 10] = [
     Kind::L2Advertisement,
     Kind::Community,
     Kind::BfdProfile,
+    Kind::VirtualSwitch,
 ];
 
 /// How long a connection may take to come about.
@@ -174,7 +175,9 @@ impl ApiServer {
             return Reading::Waiting(troubles);
         }
         let mut snapshot = self.index.snapshot();
-        snapshot.cluster.is_partial = self.feeds.values().any(|feed| !feed.is_complete);
+        let mut feeds = self.feeds.iter();
+        snapshot.cluster.is_partial =
+            feeds.any(|(name, feed)| !feed.is_complete && !name.is_optional());
         snapshot.findings.extend(troubles);
         snapshot.findings.sort();
         Reading::Settled(Box::new(snapshot))

@@ -15,6 +15,10 @@ use super::bfd::BfdProfile;
 use super::name::ObjectName;
 use super::password::Password;
 use super::peer_options::PeerOptions;
+use super::virtual_switch::VirtualSwitch;
+
+/// Label of BGPPeers and IPAddressPools that belong to a virtual switch: its name, in any case.
+pub const SWITCH_LABEL: &str = "torline.io/switch";
 
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
@@ -40,6 +44,8 @@ pub struct Cluster {
     pub bgp_advertisements: BTreeMap<String, BgpAdvertisement>,
     /// L2Advertisements by name.
     pub l2_advertisements: BTreeMap<String, L2Advertisement>,
+    /// VirtualSwitches by name.
+    pub virtual_switches: BTreeMap<String, VirtualSwitch>,
     /// Aliases of all Community objects.
     pub communities: BTreeMap<String, Community>,
     /// Passwords of the Secrets that peers refer to, by Secret name.
@@ -348,6 +354,8 @@ pub struct BgpPeer {
     pub local_asn: Option<u32>,
     /// What not every peer asks for.
     pub options: PeerOptions,
+    /// Label `torline.io/switch`: the virtual switch that it is set on.
+    pub switch: Option<String>,
 }
 
 /// A BGP community.

@@ -28,7 +28,7 @@ const fn resource(
 
 const METALLB: &str = "metallb.io";
 
-pub(super) const RESOURCES: [Resource; 18] = [
+pub(super) const RESOURCES: [Resource; 19] = [
     resource("", "v1", "services", "Service", true),
     resource("", "v1", "nodes", "Node", false),
     resource("", "v1", "namespaces", "Namespace", false),
@@ -81,6 +81,13 @@ pub(super) const RESOURCES: [Resource; 18] = [
         "v1beta1",
         "configurationstates",
         "ConfigurationState",
+        true,
+    ),
+    resource(
+        "torline.io",
+        "v1alpha1",
+        "virtualswitches",
+        "VirtualSwitch",
         true,
     ),
 ];

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::annotation::ours;
-use super::{Problems, duration, selector};
+use super::{Problems, duration, selector, virtual_switch};
 use crate::k8s::api::{BgpPeerSpec, Resource};
 use crate::k8s::object::{Kind, SYSTEM_NAMESPACE};
 use crate::model::cluster::{BgpPeer, Labels, PeerAsn};
@@ -73,6 +73,12 @@ pub(super) fn convert(
         awaits_bfd: awaits_bfd(spec, annotations, problems),
         local_asn,
         options: options(spec, internal, annotations, problems),
+        switch: peer
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(virtual_switch::of)
+            .cloned(),
     };
     OpenPeer {
         peer,
