@@ -12,6 +12,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use lb_common::probe;
 use lb_common::wire::geneve;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::daemon::{KernelVips, Settings, Source, UnservedPorts};
@@ -21,20 +22,26 @@ use crate::model::cluster::Forwarding;
 use crate::net::unix_http;
 use crate::telemetry::{self, Format};
 
+mod cmdlet;
 mod crds;
 mod detach;
 mod dry_run;
+mod install;
 mod members;
 mod peers;
 mod routes;
 mod secret;
 mod status;
+mod switch;
 
 /// Where the agent listens for the command line.
 const DEFAULT_SOCKET: &str = "/run/torline/torline.sock";
 
 /// Where maps and links are pinned.
 const DEFAULT_PIN: &str = "/sys/fs/bpf/torline";
+
+/// A check failed, or the agent refused.
+const REFUSED: u8 = 1;
 
 /// The usage error that clap has no words for, and every trouble with the environment.
 const ENVIRONMENT: u8 = 2;
@@ -52,7 +59,9 @@ const ENVIRONMENT: u8 = 2;
   torline members
   torline peers
   torline routes --peer tor-a
-  torline status --json | jq '.sessions[] | {peer, state}'"
+  torline status --json | jq '.sessions[] | {peer, state}'
+  torline vswitch list
+  torline Get-Help            the cmdlets of an edge device"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -73,6 +82,17 @@ enum Command {
     Peers(Status),
     /// Show which BGP routes the peers of this node were sent, with which attributes, for which Services.
     Routes(Routes),
+    /// Show the virtual switches of this node.
+    #[command(subcommand)]
+    Vswitch(switch::Vswitch),
+    /// Show and change the BGP peers of virtual switches.
+    #[command(subcommand)]
+    Peer(switch::Peer),
+    /// Enable ports for Services, by virtual switches on them.
+    #[command(subcommand)]
+    Compute(switch::Compute),
+    /// Make links by the names of the cmdlets, so that they can be typed as they are.
+    InstallCmdlets(InstallCmdlets),
     /// Print a Secret with fresh keys, for `kubectl apply -f -` or a file of the directory.
     Secret(Secret),
     /// Take the data plane of this node down: programs, links and maps that an agent left behind.
@@ -170,6 +190,16 @@ struct Status {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  torline install-cmdlets /usr/local/bin
+      After that, Get-HcsExternalVirtualSwitch and the others are commands.")]
+struct InstallCmdlets {
+    /// Where the links go; a directory of PATH.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+}
+
+#[derive(Args, Debug)]
 struct Routes {
     /// Only what this BGPPeer was sent.
     #[arg(long, value_name = "NAME")]
@@ -187,6 +217,9 @@ struct Secret {
 
 /// Parses the arguments of the process and does what they say.
 pub fn main() -> ExitCode {
+    if let Some(code) = cmdlet::intercept() {
+        return code;
+    }
     let outcome = match Cli::parse().command {
         Command::Run(arguments) => run(arguments),
         Command::Crds => crds::show(),
@@ -197,6 +230,10 @@ pub fn main() -> ExitCode {
         Command::Routes(Routes { peer, status }) => {
             routes::show(&status.socket, peer.as_deref(), status.json)
         }
+        Command::Vswitch(command) => switch::vswitch(&command),
+        Command::Peer(command) => switch::peer(command),
+        Command::Compute(command) => switch::compute(command),
+        Command::InstallCmdlets(arguments) => install::install(&arguments.directory),
         Command::Secret(arguments) => secret::show(&arguments.namespace),
     };
     match outcome {
@@ -204,10 +241,18 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Where standard error is closed there is nobody to tell.
             let _ = writeln!(io::stderr(), "torline: {error:#}");
-            ExitCode::from(ENVIRONMENT)
+            ExitCode::from(match error.is::<Refused>() {
+                true => REFUSED,
+                false => ENVIRONMENT,
+            })
         }
     }
 }
+
+/// The agent refused, or there is no such thing; nothing was changed.
+#[derive(thiserror::Error, Debug)]
+#[error("{0}")]
+struct Refused(String);
 
 fn run(arguments: Run) -> anyhow::Result<()> {
     telemetry::start(arguments.log_format)?;
@@ -238,17 +283,42 @@ fn run(arguments: Run) -> anyhow::Result<()> {
 
 /// What the agent behind a socket answers.
 fn ask<T: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::Result<T> {
-    let body = tokio::runtime::Builder::new_current_thread()
+    understand(&wait_for(socket, unix_http::get(socket, path))?)
+}
+
+/// What the agent behind a socket answers to a request: that it was done, or why not.
+fn tell<D: DeserializeOwned, R: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    request: &impl Serialize,
+) -> anyhow::Result<Result<D, R>> {
+    let json = serde_json::to_vec(request)?.into();
+    Ok(
+        match wait_for(socket, unix_http::post(socket, path, json))? {
+            unix_http::Posted::Done(body) => Ok(understand(&body)?),
+            unix_http::Posted::Refused(body) => Err(understand(&body)?),
+        },
+    )
+}
+
+fn wait_for<T>(
+    socket: &Path,
+    answer: impl Future<Output = Result<T, unix_http::GetError>>,
+) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
-        .block_on(unix_http::get(socket, path))
+        .block_on(answer)
         .with_context(|| {
             format!(
                 "no agent answers on {}; is `torline run` running, with the same --socket?",
                 socket.display()
             )
-        })?;
-    serde_json::from_slice(&body)
+        })
+}
+
+fn understand<T: DeserializeOwned>(body: &[u8]) -> anyhow::Result<T> {
+    serde_json::from_slice(body)
         .context("the agent's answer is not understood; is it of another version?")
 }
 

@@ -26,6 +26,7 @@ use kube::{Client, Config};
 use tokio::time::{Duration, Instant, sleep_until};
 
 use super::convert::Settings;
+use super::edit::ClusterEditor;
 use super::index::{Index, Snapshot};
 use super::object::{Key, Kind};
 use super::writer::Writer;
@@ -137,6 +138,11 @@ impl ApiServer {
     /// What writes to the same server, for the agent of `node`.
     pub fn writer(&self, node: &str) -> Writer {
         Writer::new(self.scope.client.clone(), &self.scope.namespace, node)
+    }
+
+    /// What changes objects of the same server.
+    pub fn editor(&self) -> ClusterEditor {
+        ClusterEditor::new(self.scope.client.clone(), &self.scope.namespace)
     }
 
     /// Waits until something has changed.

@@ -28,6 +28,8 @@ pub type Labels = BTreeMap<String, String>;
 pub struct Cluster {
     /// Objects may be missing, since some of the source could not be read.
     pub is_partial: bool,
+    /// No object says how pools are announced, so that the one advertisement here is implied.
+    pub is_implied: bool,
     /// Services of every type, by name.
     pub services: BTreeMap<ObjectName, Service>,
     /// Endpoints by Service name: all its EndpointSlices together.

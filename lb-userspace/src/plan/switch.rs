@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use uuid::Uuid;
 
 use crate::model::cluster::BgpPeer;
 use crate::model::cluster::Cluster;
@@ -28,8 +29,6 @@ use crate::model::virtual_switch::shown_name;
 pub struct Here {
     /// The interfaces of this node with their addresses; one without is there too.
     pub interfaces: Vec<Interface>,
-    /// Without any advertisement, all pools are announced to every peer.
-    pub implies_advertisement: bool,
 }
 
 /// An interface of this node.
@@ -166,6 +165,47 @@ fn is_on(peer: &BgpPeer, object: &str) -> bool {
     switch.is_some_and(|switch| switch.eq_ignore_ascii_case(object))
 }
 
+/// Whether the source has the object of an edit.
+pub fn exists(cluster: &Cluster, edit: &Edit) -> bool {
+    match edit {
+        Edit::PutPeer { name, .. } | Edit::DeletePeer { name } => cluster.peers.contains_key(name),
+        Edit::PutAdvertisement { name, .. } | Edit::DeleteAdvertisement { name } => {
+            cluster.bgp_advertisements.contains_key(name)
+        }
+        Edit::PutSwitch { name, .. } | Edit::DeleteSwitch { name } => {
+            cluster.virtual_switches.contains_key(name)
+        }
+    }
+}
+
+/// Whether the source says what an edit makes it say.
+pub fn is_done(cluster: &Cluster, edit: &Edit) -> bool {
+    match edit {
+        Edit::PutPeer {
+            name,
+            peer: request,
+            ebgp_multi_hop,
+        } => {
+            let peer = cluster.peers.get(name);
+            peer.is_some_and(|peer| says(peer, request, *ebgp_multi_hop))
+        }
+        Edit::PutAdvertisement { name, peers, .. } => {
+            let advertisement = cluster.bgp_advertisements.get(name);
+            advertisement.is_some_and(|ad| ad.peers.iter().eq(peers))
+        }
+        Edit::PutSwitch { name, switch } => cluster.virtual_switches.get(name) == Some(switch),
+        Edit::DeletePeer { .. } | Edit::DeleteAdvertisement { .. } | Edit::DeleteSwitch { .. } => {
+            !exists(cluster, edit)
+        }
+    }
+}
+
+/// UUID of a node's virtual interface on a switch, the same at all times.
+pub fn host_vnic(node: &str, object: &str) -> String {
+    let name = format!("{object}.{node}.torline.io");
+    Uuid::new_v5(&Uuid::NAMESPACE_DNS, name.as_bytes()).to_string()
+}
+
 fn set_peer(
     cluster: &Cluster,
     here: &Here,
@@ -203,9 +243,7 @@ fn set_peer(
     let known = ours.first().map(|(name, peer)| (name.as_str(), *peer));
     let name = known.map_or_else(|| peer_name(object, address), |(name, _)| name.to_owned());
     let mut decision = Decision::default();
-    decision
-        .edits
-        .extend(advertise(cluster, here, object, &name));
+    decision.edits.extend(advertise(cluster, object, &name));
     // Within an AS a peer may be any number of hops away by itself.
     let ebgp_multi_hop = request.multi_hop && request.peer_asn != request.self_asn;
     if !known.is_some_and(|(_, peer)| says(peer, request, ebgp_multi_hop)) {
@@ -419,13 +457,10 @@ fn says(peer: &BgpPeer, request: &PeerRequest, ebgp_multi_hop: bool) -> bool {
 }
 
 /// What makes a peer learn routes, if nothing does yet.
-fn advertise(cluster: &Cluster, here: &Here, object: &str, peer: &str) -> Option<Edit> {
+fn advertise(cluster: &Cluster, object: &str, peer: &str) -> Option<Edit> {
     let advertisements = &cluster.bgp_advertisements;
-    let is_implied = here.implies_advertisement
-        && advertisements.is_empty()
-        && cluster.l2_advertisements.is_empty();
     let selects = |names: &BTreeSet<String>| names.is_empty() || names.contains(peer);
-    if is_implied || advertisements.values().any(|ad| selects(&ad.peers)) {
+    if cluster.is_implied || advertisements.values().any(|ad| selects(&ad.peers)) {
         return None;
     }
     let present = advertisements.get(&advertisement_name(object));

@@ -28,6 +28,7 @@ fn cluster() -> Cluster {
     };
     Cluster {
         virtual_switches: named([("vswitch1", first), ("vswitch2", second)]),
+        is_implied: true,
         nodes: named([
             ("node-a", node("10.126.77.1")),
             ("node-b", node("10.126.77.2")),
@@ -52,7 +53,6 @@ fn here() -> Here {
             interface("eth1", None, "10.126.77.1/24 2001:db8:77::1/64 fe80::1/64"),
             interface("eth2", None, ""),
         ],
-        implies_advertisement: true,
     }
 }
 
@@ -317,14 +317,10 @@ fn a_peer_outside_the_subnets_needs_to_be_said_to_be_hops_away() {
 fn an_advertisement_is_made_where_none_selects_the_peer() {
     let name = "hcs-vswitch1-10.126.77.125";
     let mut cluster = cluster();
+    cluster.is_implied = false;
     cluster.pools = named([("pool", pool("203.0.113.0/24"))]);
-    let advertised = |cluster: &Cluster, implies| {
-        let here = Here {
-            implies_advertisement: implies,
-            ..here()
-        };
-        let decision = decide(cluster, &here, &SwitchChange::SetPeer(request())).unwrap();
-        let mut edits = decision.edits.into_iter();
+    let advertised = |cluster: &Cluster| {
+        let mut edits = set(cluster, request()).unwrap().edits.into_iter();
         edits.find(|edit| matches!(edit, Edit::PutAdvertisement { .. }))
     };
     let made = |of_switch| {
@@ -335,23 +331,22 @@ fn an_advertisement_is_made_where_none_selects_the_peer() {
             of_switch,
         })
     };
-    assert_eq!(advertised(&cluster, true), None, "it is implied");
-    assert_eq!(advertised(&cluster, false), made(false));
+    assert_eq!(advertised(&cluster), made(false));
 
     let pool = cluster.pools.get_mut("pool").unwrap();
     pool.labels = label(SWITCH_LABEL, "vswitch1");
-    assert_eq!(advertised(&cluster, false), made(true));
+    assert_eq!(advertised(&cluster), made(true));
 
     let mut ad = bgp_advertisement();
     ad.peers = ["another".to_owned()].into();
     cluster.bgp_advertisements = named([("one", ad)]);
-    assert_eq!(
-        advertised(&cluster, true),
-        made(true),
-        "none is implied any more"
-    );
+    assert_eq!(advertised(&cluster), made(true));
     cluster.bgp_advertisements = named([("all", bgp_advertisement())]);
-    assert_eq!(advertised(&cluster, false), None);
+    assert_eq!(advertised(&cluster), None);
+
+    cluster.bgp_advertisements.clear();
+    cluster.is_implied = true;
+    assert_eq!(advertised(&cluster), None, "it is implied");
 }
 
 #[test]
@@ -436,4 +431,29 @@ fn a_switch_that_compute_made_goes_with_it_unless_it_has_peers() {
     let cluster = with_peer(cluster, "a", "192.0.2.1", Some("vSwitch3"));
     let text = refusal(disable(&cluster, "Port1"));
     assert!(text.contains("vSwitch3 has BGP peers: 192.0.2.1"), "{text}");
+}
+
+#[test]
+fn an_edit_is_done_once_the_source_says_so() {
+    let mut cluster = cluster();
+    let decision = set(&cluster, request()).unwrap();
+    let [edit] = decision.edits.as_slice() else {
+        panic!("{decision:?}");
+    };
+    assert!(!exists(&cluster, edit) && !is_done(&cluster, edit));
+    let name = "hcs-vswitch1-10.126.77.125";
+    cluster = with_peer(cluster, name, "10.126.77.125", Some("vSwitch1"));
+    assert!(exists(&cluster, edit) && is_done(&cluster, edit));
+    let deletion = Edit::DeletePeer {
+        name: name.to_owned(),
+    };
+    assert!(!is_done(&cluster, &deletion));
+}
+
+#[test]
+fn a_virtual_interface_has_one_uuid_for_ever() {
+    let golden = host_vnic("node-a", "vswitch1");
+    assert_eq!(golden, "c1ec0f13-ccbf-5b44-887c-5d032666b4f6");
+    assert_ne!(golden, host_vnic("node-a", "vswitch2"));
+    assert_ne!(golden, host_vnic("node-b", "vswitch1"));
 }
