@@ -13,6 +13,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use lb_common::probe;
 use lb_common::wire::geneve;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::daemon::{KernelVips, Settings, Source, UnservedPorts};
@@ -25,20 +26,26 @@ use crate::tasks::peer::Called;
 use crate::telemetry::{self, Format};
 
 mod capture;
+mod cmdlet;
 mod crds;
 mod detach;
 mod dry_run;
+mod install;
 mod members;
 mod peers;
 mod routes;
 mod secret;
 mod status;
+mod switch;
 
 /// Where the agent listens for the command line.
 const DEFAULT_SOCKET: &str = "/run/torline/torline.sock";
 
 /// Where maps and links are pinned.
 const DEFAULT_PIN: &str = "/sys/fs/bpf/torline";
+
+/// A check failed, or the agent refused.
+const REFUSED: u8 = 1;
 
 /// The usage error that clap has no words for, and every trouble with the environment.
 const ENVIRONMENT: u8 = 2;
@@ -57,7 +64,9 @@ const ENVIRONMENT: u8 = 2;
   torline peers
   torline routes --peer tor-a
   torline capture --peer tor-a --write tor-a.mrt
-  torline status --json | jq '.sessions[] | {peer, state}'"
+  torline status --json | jq '.sessions[] | {peer, state}'
+  torline vswitch list
+  torline Get-Help            the cmdlets of an edge device"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -80,6 +89,17 @@ enum Command {
     Routes(Routes),
     /// Write the messages of a BGP session to a file in MRT (RFC 6396), for a support ticket.
     Capture(Capture),
+    /// Show the virtual switches of this node.
+    #[command(subcommand)]
+    Vswitch(switch::Vswitch),
+    /// Show and change the BGP peers of virtual switches.
+    #[command(subcommand)]
+    Peer(switch::Peer),
+    /// Enable ports for Services, by virtual switches on them.
+    #[command(subcommand)]
+    Compute(switch::Compute),
+    /// Make links by the names of the cmdlets, so that they can be typed as they are.
+    InstallCmdlets(InstallCmdlets),
     /// Print a Secret with fresh keys, for `kubectl apply -f -` or a file of the directory.
     Secret(Secret),
     /// Take the data plane of this node down: programs, links and maps that an agent left behind.
@@ -185,6 +205,16 @@ struct Status {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  torline install-cmdlets /usr/local/bin
+      After that, Get-HcsExternalVirtualSwitch and the others are commands.")]
+struct InstallCmdlets {
+    /// Where the links go; a directory of PATH.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+}
+
+#[derive(Args, Debug)]
 struct Routes {
     /// Only what this BGPPeer was sent.
     #[arg(long, value_name = "NAME")]
@@ -223,6 +253,9 @@ struct Secret {
 
 /// Parses the arguments of the process and does what they say.
 pub fn main() -> ExitCode {
+    if let Some(code) = cmdlet::intercept() {
+        return code;
+    }
     let outcome = match Cli::parse().command {
         Command::Run(arguments) => run(arguments),
         Command::Crds => crds::show(),
@@ -242,6 +275,10 @@ pub fn main() -> ExitCode {
             },
             arguments.status.json,
         ),
+        Command::Vswitch(command) => switch::vswitch(&command),
+        Command::Peer(command) => switch::peer(command),
+        Command::Compute(command) => switch::compute(command),
+        Command::InstallCmdlets(arguments) => install::install(&arguments.directory),
         Command::Secret(arguments) => secret::show(&arguments.namespace),
     };
     match outcome {
@@ -249,7 +286,10 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Where standard error is closed there is nobody to tell.
             let _ = writeln!(io::stderr(), "torline: {error:#}");
-            ExitCode::from(ENVIRONMENT)
+            ExitCode::from(match error.is::<Refused>() {
+                true => REFUSED,
+                false => ENVIRONMENT,
+            })
         }
     }
 }
@@ -263,6 +303,10 @@ fn parse_pod(text: &str) -> Result<Pod, String> {
         _ => Err("want NAME/UID".to_owned()),
     }
 }
+/// The agent refused, or there is no such thing; nothing was changed.
+#[derive(thiserror::Error, Debug)]
+#[error("{0}")]
+struct Refused(String);
 
 fn run(arguments: Run) -> anyhow::Result<()> {
     telemetry::start(arguments.log_format)?;
@@ -299,12 +343,45 @@ fn run(arguments: Run) -> anyhow::Result<()> {
 
 /// What the agent behind a socket answers.
 fn ask<T: DeserializeOwned>(socket: &Path, path: &str) -> anyhow::Result<T> {
-    let body = tokio::runtime::Builder::new_current_thread()
+    understand(&wait_for(socket, unix_http::get(socket, path))?)
+}
+
+/// What the agent behind a socket answers to a request: that it was done, or why not.
+fn tell<D: DeserializeOwned, R: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    request: &impl Serialize,
+) -> anyhow::Result<Result<D, R>> {
+    let json = serde_json::to_vec(request)?.into();
+    Ok(
+        match wait_for(socket, unix_http::post(socket, path, json))? {
+            unix_http::Posted::Done(body) => Ok(understand(&body)?),
+            unix_http::Posted::Refused(body) => Err(understand(&body)?),
+        },
+    )
+}
+
+fn wait_for<T>(
+    socket: &Path,
+    answer: impl Future<Output = Result<T, unix_http::GetError>>,
+) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
         .block_on(unix_http::get(socket, path))
         .with_context(|| no_agent(socket))?;
     serde_json::from_slice(&body)
+        .block_on(answer)
+        .with_context(|| {
+            format!(
+                "no agent answers on {}; is `torline run` running, with the same --socket?",
+                socket.display()
+            )
+        })
+}
+
+fn understand<T: DeserializeOwned>(body: &[u8]) -> anyhow::Result<T> {
+    serde_json::from_slice(body)
         .context("the agent's answer is not understood; is it of another version?")
 }
 

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
@@ -27,7 +27,7 @@ use crate::k8s::status::Pod;
 use crate::model::cluster::Forwarding;
 use crate::model::intent::{Finding, Intent};
 use crate::model::status::PeerStatus;
-use crate::net::{kernel_vips as served, netlink, unix_http};
+use crate::net::{interfaces, kernel_vips as served, netlink, unix_http};
 use crate::plan;
 use crate::plan::layout::{Capacity, Layout, Plan};
 use crate::proto::bgp::retention::Past;
@@ -42,6 +42,7 @@ use crate::tasks::peer::{self, Called, Gossip, Roster, Speaker};
 use crate::tasks::report::Report;
 use crate::tasks::sessions::Sessions;
 use crate::tasks::source::{OpenError, Snapshot, Source as WatchedSource};
+use crate::tasks::switches::Switches;
 use crate::tasks::{admin, allocator, health, heartbeat, kernel_vips, publish, sweep};
 use crate::telemetry::chain;
 
@@ -311,6 +312,13 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         counters: loaded.counters,
         map_bytes: loaded.map_bytes,
     };
+    let switches = Switches::new(
+        &settings.node,
+        Path::new(interfaces::SYSFS),
+        snapshots.clone(),
+        book.clone(),
+        source.editor(),
+    );
     let layout = settings.layout();
     let legacy = Legacy::new(loaded.legacy);
     let heart = loaded.tables.heart();
@@ -364,6 +372,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         state,
         snapshots.clone(),
         states,
+        book.clone(),
         desired_out,
     ));
     let prober = Prober::new(settings.node.clone(), netlink.clone());
@@ -401,7 +410,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tasks.spawn(heartbeat::run(heart));
     tasks.spawn(sweep::run(loaded.flows));
     tasks.spawn(legacy.run(programmed.clone()));
-    tasks.spawn(admin::run(listener, Arc::new(report)));
+    tasks.spawn(admin::run(listener, Arc::new(report), Arc::new(switches)));
     if let Some(health) = health {
         tasks.spawn(health::run(health, programmed.clone()));
     }

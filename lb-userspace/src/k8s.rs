@@ -10,7 +10,8 @@
 //!
 //! `directory` reads YAML files, [`document`] cuts them into objects and [`tree`] keeps the line of
 //! every field. From [`object::Object`] on nothing knows about files: [`api_server`] feeds the
-//! same [`index::Index`]. [`state`] keeps what an API server would keep for a directory.
+//! same [`index::Index`]. [`state`] keeps what an API server would keep for a directory;
+//! [`edit`] changes objects at their source for an operator.
 //!
 //! Invariants
 //! - A type of `k8s-openapi` or of [`api`] never leaves this module.
@@ -18,10 +19,12 @@
 
 pub mod api;
 pub mod api_server;
+mod atomic;
 pub mod convert;
 pub mod crd;
 pub mod directory;
 pub mod document;
+pub mod edit;
 pub mod index;
 pub mod object;
 pub mod state;

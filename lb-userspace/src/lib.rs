@@ -8,16 +8,18 @@
 //! proto      -
 //! net        -
 //! telemetry  -
+//! hcs        model plan
 //! k8s        model
 //! datapath   model plan
 //! tasks      model plan proto net telemetry k8s datapath
 //! daemon     model plan proto net telemetry k8s datapath tasks
-//! cli        model plan telemetry k8s daemon tasks datapath net
+//! cli        model plan hcs telemetry k8s daemon tasks datapath net
 //! ```
 
 pub mod cli;
 pub mod daemon;
 pub mod datapath;
+pub mod hcs;
 pub mod k8s;
 pub mod model;
 pub mod net;

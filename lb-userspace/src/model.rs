@@ -12,3 +12,4 @@ pub mod pool_usage;
 pub mod segment;
 pub mod session_status;
 pub mod status;
+pub mod virtual_switch;

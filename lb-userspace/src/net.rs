@@ -5,6 +5,7 @@ pub mod bgp_listener;
 pub mod bgp_socket;
 pub mod clock;
 pub mod ctnetlink;
+pub mod interfaces;
 pub mod kernel_vips;
 pub mod netlink;
 pub mod peer_socket;

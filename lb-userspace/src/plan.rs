@@ -3,7 +3,8 @@
 //!
 //! `allocate` gives Services their addresses, `backends` says what stands behind a Service port,
 //! `announce` who tells the routers and who answers ARP and NDP; `compute` joins them into one
-//! [`Intent`](crate::model::intent::Intent). `maglev` fills tables and `layout` turns the data plane's
+//! [`Intent`](crate::model::intent::Intent). `switch` decides changes that
+//! an edge operator asks for. `maglev` fills tables and `layout` turns the data plane's
 //! part of the intent into [`step::Step`]s. Nothing here does I/O, reads a clock or rolls dice: equal
 //! input gives equal output on every node.
 
@@ -16,6 +17,7 @@ mod fixture;
 pub mod layout;
 pub mod maglev;
 pub mod step;
+pub mod switch;
 
 pub use compute::Context;
 pub use compute::PUBLIC_FLOW_KEY;

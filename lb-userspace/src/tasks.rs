@@ -14,6 +14,7 @@
 //!  maps ◀── peer ◀─datagrams─▶ other agents; datapath ──Change──▶ peer, before it writes
 //!  maps ◀── sweep                 health ◀── Programmed              ▼           ▼
 //!  counters ──────────────────▶ admin ◀── everything above ◀── SessionStatus ────┘
+//!  DIR, API server ◀── switches ◀─┘ changes that an operator asks for
 //! ```
 //!
 //! With an API server for a source, `source` watches it, and `allocator` writes to it what `control` would write
@@ -43,3 +44,4 @@ pub mod report;
 pub mod sessions;
 pub mod source;
 pub mod sweep;
+pub mod switches;

@@ -1,4 +1,5 @@
-//! The kinds of group `metallb.io`, field by field as MetalLB defines them.
+//! The kinds of group `metallb.io`, field by field as MetalLB defines them, and
+//! the one of `torline.io`.
 //!
 //! Each kind has its own file with the type of its `spec`. Fields nobody knows are refused, as
 //! `kubectl apply` refuses them: a misspelt `nodeSelector` must not mean "all nodes".
@@ -18,6 +19,7 @@ mod ip_address_pool;
 mod l2_advertisement;
 mod label_selector;
 mod service_status;
+mod virtual_switch;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
@@ -42,6 +44,7 @@ pub use service_status::{
     InterfaceReference, ServiceBgpStatus, ServiceBgpStatusSpec, ServiceBgpStatusStatus,
     ServiceL2Status, ServiceL2StatusSpec, ServiceL2StatusStatus,
 };
+pub use virtual_switch::{Port, VirtualSwitch, VirtualSwitchSpec};
 
 /// Nothing: no state is kept for this kind.
 #[derive(JsonSchema, Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

@@ -26,6 +26,7 @@ use kube::{Client, Config};
 use tokio::time::{Duration, Instant, sleep_until};
 
 use super::convert::Settings;
+use super::edit::ClusterEditor;
 use super::index::{Index, Snapshot};
 use super::object::{Key, Kind};
 use super::status::{Pod, StatusWriter};
@@ -38,7 +39,7 @@ use trouble::Trouble;
 const KEYS: &str = "torline";
 
 /// Kinds that are listed whole. Secrets are watched one by one.
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::Service,
     Kind::EndpointSlice,
     Kind::Node,
@@ -49,6 +50,7 @@ const KINDS: [Kind; 10] = [
     Kind::L2Advertisement,
     Kind::Community,
     Kind::BfdProfile,
+    Kind::VirtualSwitch,
 ];
 
 /// How long a connection may take to come about.
@@ -144,6 +146,11 @@ impl ApiServer {
         StatusWriter::new(&self.scope.client, &self.scope.namespace, node, pod)
     }
 
+    /// What changes objects of the same server.
+    pub fn editor(&self) -> ClusterEditor {
+        ClusterEditor::new(self.scope.client.clone(), &self.scope.namespace)
+    }
+
     /// Waits until something has changed.
     pub async fn next(&mut self) -> Reading {
         loop {
@@ -180,7 +187,9 @@ impl ApiServer {
             return Reading::Waiting(troubles);
         }
         let mut snapshot = self.index.snapshot();
-        snapshot.cluster.is_partial = self.feeds.values().any(|feed| !feed.is_complete);
+        let mut feeds = self.feeds.iter();
+        snapshot.cluster.is_partial =
+            feeds.any(|(name, feed)| !feed.is_complete && !name.is_optional());
         snapshot.findings.extend(troubles);
         snapshot.findings.sort();
         Reading::Settled(Box::new(snapshot))

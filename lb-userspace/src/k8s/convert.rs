@@ -20,6 +20,7 @@ mod pool;
 mod secret;
 mod selector;
 mod service;
+pub mod virtual_switch;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -28,6 +29,7 @@ use super::object::Object;
 use crate::model::bfd::BfdProfile;
 use crate::model::cluster::{Community, Endpoint, L2Advertisement, Labels, Node, Pool};
 use crate::model::name::ObjectName;
+use crate::model::virtual_switch::VirtualSwitch;
 
 pub use advertisement::OpenBgpAdvertisement;
 pub use community::well_known;
@@ -68,6 +70,8 @@ pub enum Part {
     Communities(Vec<(String, Community)>),
     /// A BFDProfile.
     BfdProfile(BfdProfile),
+    /// A VirtualSwitch.
+    VirtualSwitch(VirtualSwitch),
 }
 
 /// Something wrong with a field.
@@ -159,6 +163,11 @@ pub fn convert(object: &Object, settings: &Settings) -> (Option<Part>, Vec<Probl
         Object::BfdProfile(profile) => {
             Part::BfdProfile(bfd_profile::convert(&profile.spec, &mut problems))
         }
+        Object::VirtualSwitch(switch) => Part::VirtualSwitch(virtual_switch::convert(
+            &switch.spec,
+            &switch.metadata,
+            &mut problems,
+        )),
     };
     ((!problems.refused).then_some(part), problems.into_vec())
 }

@@ -1,4 +1,5 @@
-//! The CustomResourceDefinitions of MetalLB's groups, made from [`super::api`].
+//! The CustomResourceDefinitions of MetalLB's kinds and of ours, made from
+//! [`super::api`].
 //!
 //! What the Rust types cannot say the way Kubernetes wants it is set right here: formats that OpenAPI
 //! does not have, titles, `null` as a value, and defaults that only say what absence says anyway.
@@ -13,6 +14,7 @@ use kube::core::crd::{MergeError, merge_crds};
 use super::api::{
     BfdProfile, BgpAdvertisement, BgpPeer, BgpPeerV1beta1, BgpSessionState, Community,
     ConfigurationState, IpAddressPool, L2Advertisement, ServiceBgpStatus, ServiceL2Status,
+    VirtualSwitch,
 };
 
 /// A definition as it is written into a file.
@@ -59,6 +61,7 @@ pub fn definitions() -> Result<Vec<CustomResourceDefinition>, DefinitionError> {
         L2Advertisement::crd(),
         ServiceBgpStatus::crd(),
         ServiceL2Status::crd(),
+        VirtualSwitch::crd(),
     ];
     definitions.iter_mut().for_each(finish);
     Ok(definitions)

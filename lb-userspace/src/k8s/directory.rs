@@ -9,6 +9,7 @@
 //! keeps the objects it no longer shows. As long as anything is wrong the cluster is marked partial: a
 //! restarted agent has no last good objects to fall back on, and must not take absence for removal.
 
+pub mod implied;
 pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use super::convert::Settings;
 use super::document::{self, Document, MAX_FILE_BYTES};
+use super::edit::DirectoryEditor;
 use super::index::{Index, Snapshot};
 use super::object::{Key, Object};
 use super::state::{State, StateFile};
@@ -41,6 +43,8 @@ pub struct Directory {
     index: Index,
     files: BTreeMap<String, FileState>,
     state: State,
+    /// How pools are announced was left open when everything could last be read.
+    is_open: bool,
 }
 
 /// What was seen of a file.
@@ -76,12 +80,18 @@ impl Directory {
             index: Index::new(settings),
             files: BTreeMap::new(),
             state: State::default(),
+            is_open: false,
         })
     }
 
     /// Its state file.
     pub fn state_file(&self) -> StateFile {
         StateFile::new(&self.path)
+    }
+
+    /// What changes its files.
+    pub fn editor(&self) -> DirectoryEditor {
+        DirectoryEditor::new(&self.path)
     }
 
     /// Reads what has changed. Blocks on the disk: call it where blocking is allowed.
@@ -102,6 +112,13 @@ impl Directory {
         let mut snapshot = self.index.snapshot();
         snapshot.cluster.is_partial =
             !findings.is_empty() || self.files.values().any(|file| !file.findings.is_empty());
+        // An advertisement may be in what cannot be read.
+        if !snapshot.cluster.is_partial {
+            self.is_open = implied::is_open(&snapshot.cluster);
+        }
+        if self.is_open && implied::is_open(&snapshot.cluster) {
+            implied::add(&mut snapshot.cluster);
+        }
         fill_in(&mut snapshot.cluster, &self.state);
         findings.extend(self.files.values().flat_map(|file| file.findings.clone()));
         snapshot.findings.extend(findings);

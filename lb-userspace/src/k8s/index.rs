@@ -220,6 +220,9 @@ impl<'a> Assembly<'a> {
             Part::BfdProfile(profile) => {
                 self.bfd_profiles.insert(&key.name, profile);
             }
+            Part::VirtualSwitch(switch) => {
+                self.cluster.virtual_switches.insert(name, switch.clone());
+            }
             Part::Communities(aliases) => self.add_aliases(key, place, aliases),
         }
     }

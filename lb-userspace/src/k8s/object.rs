@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::api::{
     BfdProfileSpec, BgpAdvertisementSpec, BgpPeerSpec, CommunitySpec, IpAddressPoolSpec,
-    L2AdvertisementSpec, Resource,
+    L2AdvertisementSpec, Resource, VirtualSwitchSpec,
 };
 use super::tree::{Tree, typed};
 
@@ -37,6 +37,8 @@ pub enum Kind {
     Community,
     /// metallb.io/v1beta1 BFDProfile.
     BfdProfile,
+    /// torline.io/v1alpha1 VirtualSwitch.
+    VirtualSwitch,
 }
 
 /// Why an `apiVersion` and `kind` name none of the kinds.
@@ -52,7 +54,7 @@ pub enum UnknownKind {
 pub const SYSTEM_NAMESPACE: &str = "metallb-system";
 
 impl Kind {
-    const ALL: [(Self, &'static str, &'static [&'static str]); 11] = [
+    const ALL: [(Self, &'static str, &'static [&'static str]); 12] = [
         (Self::Service, "Service", &["v1"]),
         (
             Self::EndpointSlice,
@@ -84,6 +86,11 @@ impl Kind {
         ),
         (Self::Community, "Community", &["metallb.io/v1beta1"]),
         (Self::BfdProfile, "BFDProfile", &["metallb.io/v1beta1"]),
+        (
+            Self::VirtualSwitch,
+            "VirtualSwitch",
+            &["torline.io/v1alpha1"],
+        ),
     ];
 
     /// The kind that `apiVersion` and `kind` name.
@@ -112,6 +119,9 @@ impl Kind {
             None if group(api_version) == "metallb.io" && !STATUS_KINDS.contains(&kind) => Err(
                 UnknownKind::Refused("metallb.io has no such kind".to_owned()),
             ),
+            None if group(api_version) == "torline.io" => Err(UnknownKind::Refused(
+                "torline.io has no such kind".to_owned(),
+            )),
             None => Err(UnknownKind::Foreign),
         }
     }
@@ -199,6 +209,8 @@ pub enum Object {
     Community(Resource<CommunitySpec>),
     /// A BFDProfile.
     BfdProfile(Resource<BfdProfileSpec>),
+    /// A VirtualSwitch.
+    VirtualSwitch(Resource<VirtualSwitchSpec>),
 }
 
 impl Object {
@@ -220,6 +232,7 @@ impl Object {
             Kind::L2Advertisement => Self::L2Advertisement(typed::read(tree)?),
             Kind::Community => Self::Community(typed::read(tree)?),
             Kind::BfdProfile => Self::BfdProfile(typed::read(tree)?),
+            Kind::VirtualSwitch => Self::VirtualSwitch(typed::read(tree)?),
         })
     }
 
@@ -237,6 +250,7 @@ impl Object {
             Self::L2Advertisement(_) => Kind::L2Advertisement,
             Self::Community(_) => Kind::Community,
             Self::BfdProfile(_) => Kind::BfdProfile,
+            Self::VirtualSwitch(_) => Kind::VirtualSwitch,
         }
     }
 
@@ -254,6 +268,7 @@ impl Object {
             Self::L2Advertisement(object) => &object.metadata,
             Self::Community(object) => &object.metadata,
             Self::BfdProfile(object) => &object.metadata,
+            Self::VirtualSwitch(object) => &object.metadata,
         }
     }
 

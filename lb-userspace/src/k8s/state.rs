@@ -6,14 +6,15 @@
 //! read it and compare its digest with what they would write.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::atomic;
 use super::document::MAX_FILE_BYTES;
 use crate::model::name::ObjectName;
 
@@ -156,29 +157,12 @@ impl StateFile {
         if self.read().is_ok_and(|present| present == *state) && self.path.exists() {
             return Ok(false);
         }
-        self.replace(&render(state))
+        atomic::replace(&self.path, &render(state))
             .map_err(|source| WriteError {
                 path: self.path.clone(),
                 source,
             })
             .map(|()| true)
-    }
-
-    fn replace(&self, text: &str) -> io::Result<()> {
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(directory)?;
-        // One name per process, should two of them write at once.
-        let temporary = directory.join(format!(".{FILE}.{}", std::process::id()));
-        let written = File::create(&temporary).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&temporary, &self.path)?;
-            File::open(directory)?.sync_all()
-        });
-        if written.is_err() {
-            let _ = fs::remove_file(&temporary);
-        }
-        written
     }
 }
 
@@ -247,6 +231,8 @@ fn render(state: &State) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn sample() -> State {

@@ -15,6 +15,10 @@ use super::bfd::BfdProfile;
 use super::name::ObjectName;
 use super::password::Password;
 use super::peer_options::PeerOptions;
+use super::virtual_switch::VirtualSwitch;
+
+/// Label of BGPPeers and IPAddressPools that belong to a virtual switch: its name, in any case.
+pub const SWITCH_LABEL: &str = "torline.io/switch";
 
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
@@ -24,6 +28,8 @@ pub type Labels = BTreeMap<String, String>;
 pub struct Cluster {
     /// Objects may be missing, since some of the source could not be read.
     pub is_partial: bool,
+    /// No object says how pools are announced, so that the one advertisement here is implied.
+    pub is_implied: bool,
     /// Services of every type, by name.
     pub services: BTreeMap<ObjectName, Service>,
     /// Endpoints by Service name: all its EndpointSlices together.
@@ -40,6 +46,8 @@ pub struct Cluster {
     pub bgp_advertisements: BTreeMap<String, BgpAdvertisement>,
     /// L2Advertisements by name.
     pub l2_advertisements: BTreeMap<String, L2Advertisement>,
+    /// VirtualSwitches by name.
+    pub virtual_switches: BTreeMap<String, VirtualSwitch>,
     /// Aliases of all Community objects.
     pub communities: BTreeMap<String, Community>,
     /// Passwords of the Secrets that peers refer to, by Secret name.
@@ -360,6 +368,8 @@ pub struct BgpPeer {
     pub local_asn: Option<u32>,
     /// What not every peer asks for.
     pub options: PeerOptions,
+    /// Label `torline.io/switch`: the virtual switch that it is set on.
+    pub switch: Option<String>,
 }
 
 /// A BGP community.

@@ -6,9 +6,10 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
+use hyper::http::request::Builder;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
@@ -59,8 +60,7 @@ pub enum ListenError {
 /// Nobody listens, or the answer is not 200.
 pub async fn get(socket: &Path, path: &str) -> Result<Bytes, GetError> {
     let Answer(body) = open(socket, path).await?;
-    let body = body.collect().await.map_err(GetError::Exchange)?;
-    Ok(body.to_bytes())
+    read(body).await
 }
 
 /// An answer that is read as it comes.
@@ -87,6 +87,45 @@ impl Answer {
 /// # Errors
 /// Nobody listens, or the answer is not 200.
 pub async fn open(socket: &Path, path: &str) -> Result<Answer, GetError> {
+    let (status, body) = exchange(socket, Request::get(path), Bytes::new()).await?;
+    if status != StatusCode::OK {
+        return Err(GetError::Status(status));
+    }
+    Ok(Answer(body))
+}
+
+/// Sends JSON to a path; returns the answer, and whether it is 200 or 409.
+///
+/// # Errors
+/// Nobody listens, or the answer is neither.
+pub async fn post(socket: &Path, path: &str, json: Bytes) -> Result<Posted, GetError> {
+    let request = Request::post(path).header("content-type", "application/json");
+    match exchange(socket, request, json).await? {
+        (StatusCode::OK, body) => Ok(Posted::Done(read(body).await?)),
+        (StatusCode::CONFLICT, body) => Ok(Posted::Refused(read(body).await?)),
+        (status, _) => Err(GetError::Status(status)),
+    }
+}
+
+/// What became of something that was posted.
+#[derive(Debug)]
+pub enum Posted {
+    /// It was done.
+    Done(Bytes),
+    /// It was refused.
+    Refused(Bytes),
+}
+
+async fn read(body: Incoming) -> Result<Bytes, GetError> {
+    let body = body.collect().await.map_err(GetError::Exchange)?;
+    Ok(body.to_bytes())
+}
+
+async fn exchange(
+    socket: &Path,
+    request: Builder,
+    body: Bytes,
+) -> Result<(StatusCode, Incoming), GetError> {
     let stream = UnixStream::connect(socket)
         .await
         .map_err(GetError::Connect)?;
@@ -94,18 +133,15 @@ pub async fn open(socket: &Path, path: &str) -> Result<Answer, GetError> {
         .await
         .map_err(GetError::Exchange)?;
     tokio::spawn(connection);
-    let request = Request::get(path)
+    let request = request
         .header("host", "torline")
-        .body(Empty::<Bytes>::new())
+        .body(Full::new(body))
         .map_err(GetError::Request)?;
     let response = sender
         .send_request(request)
         .await
         .map_err(GetError::Exchange)?;
-    if response.status() != StatusCode::OK {
-        return Err(GetError::Status(response.status()));
-    }
-    Ok(Answer(response.into_body()))
+    Ok((response.status(), response.into_body()))
 }
 
 /// A listening socket that only its owner may connect to; dropping it removes it.

@@ -164,6 +164,7 @@ pub(super) fn peer(address: &str) -> BgpPeer {
         awaits_bfd: false,
         local_asn: None,
         options: Default::default(),
+        switch: None,
     }
 }
 

@@ -14,19 +14,25 @@ use serde::Deserialize;
 use tracing::error;
 
 use super::report::Report;
+use super::switches::Switches;
 use crate::model::peer_report::{PeersReport, RoutesReport};
 use crate::model::status::{MembersStatus, Status};
+use crate::model::virtual_switch::{SwitchAnswer, SwitchRefusal, SwitchRequest, SwitchesReport};
 use crate::net::unix_http::Listener;
 
 /// Serves until dropped.
-pub async fn run(listener: Listener, report: Arc<Report>) {
+pub async fn run(listener: Listener, report: Arc<Report>, switches: Arc<Switches>) {
+    let of_switches = Router::new()
+        .route("/v1/vswitches", get(vswitches).post(change_vswitch))
+        .with_state(switches);
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/members", get(members))
         .route("/v1/peers", get(peers))
         .route("/v1/routes", get(routes))
         .route("/v1/capture", get(capture))
-        .with_state(report);
+        .with_state(report)
+        .merge(of_switches);
     if let Err(error) = axum::serve(listener, router).await {
         error!("admin API: {error}");
     }
@@ -71,4 +77,16 @@ async fn capture(State(report): State<Arc<Report>>, Query(query): Query<CaptureQ
     });
     let chunks = stream::once(async { recent }).chain(to_come);
     Body::from_stream(chunks.map(Ok::<_, Infallible>)).into_response()
+}
+
+async fn vswitches(State(switches): State<Arc<Switches>>) -> Json<SwitchesReport> {
+    Json(tokio::task::block_in_place(|| switches.report()))
+}
+
+async fn change_vswitch(
+    State(switches): State<Arc<Switches>>,
+    Json(request): Json<SwitchRequest>,
+) -> Result<Json<SwitchAnswer>, (StatusCode, Json<SwitchRefusal>)> {
+    let refused = |refusal| (StatusCode::CONFLICT, Json(refusal));
+    switches.act(&request).await.map(Json).map_err(refused)
 }

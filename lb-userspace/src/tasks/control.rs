@@ -14,7 +14,9 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::liveness::{self, States};
+use super::sessions::{self, SessionBook};
 use super::source::Snapshot;
+use crate::k8s::directory::implied;
 use crate::k8s::state::{ServiceRecord, State, StateFile};
 use crate::model::cluster::Cluster;
 use crate::model::intent::{Finding, Intent, ServiceState};
@@ -61,14 +63,22 @@ pub async fn run(
     state: Option<StateFile>,
     mut snapshots: watch::Receiver<Snapshot>,
     mut states: watch::Receiver<States>,
+    sessions: watch::Receiver<SessionBook>,
     output: watch::Sender<Arc<Desired>>,
 ) {
     if snapshots.changed().await.is_err() {
         return;
     }
     hear_others(&context.node, &snapshots, &mut states).await;
+    // The peers of a directory that implies how it is announced know our routes.
+    let mut is_turned_over = false;
     loop {
-        let snapshot = snapshots.borrow_and_update().clone();
+        let mut snapshot = snapshots.borrow_and_update().clone();
+        let turns_over = snapshot.cluster.is_implied && !snapshot.cluster.peers.is_empty();
+        is_turned_over &= turns_over;
+        if turns_over && !is_turned_over {
+            implied::add_layer2(Arc::make_mut(&mut snapshot.cluster));
+        }
         let known = states.borrow_and_update().clone();
         let context = plan::Context {
             gone: liveness::gone(&known),
@@ -98,6 +108,10 @@ pub async fn run(
         tokio::select! {
             changed = snapshots.changed() => if changed.is_err() { return },
             changed = states.wait_for(matters) => if changed.is_err() { return },
+            () = sessions::any_established(sessions.clone()), if turns_over && !is_turned_over => {
+                info!("a BGP session is up: ARP and NDP are answered no more");
+                is_turned_over = true;
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use futures::future::join_all;
+use futures::future::{join_all, pending, select_all};
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -258,6 +258,32 @@ fn is_refused(prefix: IpNet, programmed: &Programmed) -> bool {
             .layout
             .frontends()
             .any(|(name, _)| name.addr == addr)
+}
+
+/// Waits until a session is up.
+pub(super) async fn any_established(mut book: watch::Receiver<SessionBook>) {
+    loop {
+        let mut all: Vec<_> = book.borrow_and_update().values().cloned().collect();
+        let up = all.iter_mut().map(|status| {
+            Box::pin(status.wait_for(|status| status.state == SessionState::Established))
+        });
+        let first_up = async {
+            let mut waiting: Vec<_> = up.collect();
+            while !waiting.is_empty() {
+                let (found, _, rest) = select_all(waiting).await;
+                if found.is_ok() {
+                    return;
+                }
+                waiting = rest;
+            }
+            // All have ended: there will be others.
+            pending().await
+        };
+        tokio::select! {
+            () = first_up => return,
+            changed = book.changed() => if changed.is_err() { pending::<()>().await },
+        }
+    }
 }
 
 /// What the sessions do now.

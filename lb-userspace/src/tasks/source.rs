@@ -12,6 +12,7 @@ use crate::k8s::api_server::{ApiServer, ConnectError, Reading};
 use crate::k8s::convert::Settings;
 use crate::k8s::directory::watch::{Watch, WatchError};
 use crate::k8s::directory::{self, Directory};
+use crate::k8s::edit::Editor;
 use crate::k8s::index;
 use crate::k8s::state::StateFile;
 use crate::k8s::status::{Pod, StatusWriter};
@@ -118,6 +119,14 @@ impl Source {
         match &self.origin {
             Origin::Directory(_) => None,
             Origin::ApiServer(server) => Some(server.status_writer(node, pod)),
+        }
+    }
+
+    /// What changes its objects.
+    pub fn editor(&self) -> Editor {
+        match &self.origin {
+            Origin::Directory(parts) => Editor::Directory(parts.0.editor()),
+            Origin::ApiServer(server) => Editor::ApiServer(server.editor()),
         }
     }
 

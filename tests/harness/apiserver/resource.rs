@@ -28,7 +28,7 @@ const fn resource(
 
 const METALLB: &str = "metallb.io";
 
-pub(super) const RESOURCES: [Resource; 19] = [
+pub(super) const RESOURCES: [Resource; 20] = [
     resource("", "v1", "services", "Service", true),
     resource("", "v1", "nodes", "Node", false),
     resource("", "v1", "namespaces", "Namespace", false),
@@ -88,6 +88,13 @@ pub(super) const RESOURCES: [Resource; 19] = [
         "v1beta1",
         "bgpsessionstates",
         "BGPSessionState",
+        true,
+    ),
+    resource(
+        "torline.io",
+        "v1alpha1",
+        "virtualswitches",
+        "VirtualSwitch",
         true,
     ),
 ];

@@ -39,6 +39,13 @@ pub(super) enum Name {
     Secret(String),
 }
 
+impl Name {
+    /// Whether a cluster may well be without it: edge devices alone have virtual switches.
+    pub(super) const fn is_optional(&self) -> bool {
+        matches!(self, Self::Kind(Kind::VirtualSwitch))
+    }
+}
+
 /// What comes from a feed.
 pub(super) type Message = (Name, Result<Event<Item>, watcher::Error>);
 
@@ -138,6 +145,7 @@ pub(super) fn start(scope: &Scope, name: &Name) -> (BoxStream<'static, Message>,
             Kind::L2Advertisement => strict::<api::L2Advertisement>(*kind, scope),
             Kind::Community => strict::<api::Community>(*kind, scope),
             Kind::BfdProfile => strict::<api::BfdProfile>(*kind, scope),
+            Kind::VirtualSwitch => strict::<api::VirtualSwitch>(*kind, scope),
         },
     };
     let (stop, stopped) = oneshot::channel();
@@ -169,6 +177,7 @@ pub(super) fn resource(name: &Name) -> String {
         Name::Kind(Kind::L2Advertisement) => of::<api::L2Advertisement>(),
         Name::Kind(Kind::Community) => of::<api::Community>(),
         Name::Kind(Kind::BfdProfile) => of::<api::BfdProfile>(),
+        Name::Kind(Kind::VirtualSwitch) => of::<api::VirtualSwitch>(),
     }
 }
 

@@ -13,6 +13,8 @@ use crate::model::intent::Finding;
 pub(super) enum Trouble {
     /// The server refuses, and will until somebody does something about it.
     Refused(String),
+    /// The server has no such kind, and need not have it.
+    Absent,
     /// The server does not answer, or not sensibly.
     Unanswered(String),
 }
@@ -30,6 +32,7 @@ impl Trouble {
         let place = place(name, namespace);
         Some(match status.code {
             410 => return None,
+            404 if name.is_optional() => Self::Absent,
             401 => Self::Refused(format!(
                 "the API server does not know this agent: check the token of its ServiceAccount \
                  or the kubeconfig ({})",
@@ -48,7 +51,7 @@ impl Trouble {
 
     /// Whether to wait for the feed is of no use.
     pub(super) const fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused(_))
+        matches!(self, Self::Refused(_) | Self::Absent)
     }
 }
 
@@ -69,6 +72,7 @@ pub(super) fn findings<'a>(
                     false => format!("{message}; none is known until then"),
                 },
             }),
+            Trouble::Absent => {}
             // What keeps one feed away keeps all away, as a rule: one finding for the server.
             Trouble::Unanswered(message) => unanswered = unanswered.or(Some(message)),
         }

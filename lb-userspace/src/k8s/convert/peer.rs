@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::annotation::ours;
-use super::{Problems, duration, selector};
+use super::{Problems, duration, selector, virtual_switch};
 use crate::k8s::api::{BgpPeerSpec, Resource};
 use crate::k8s::object::{Kind, SYSTEM_NAMESPACE};
 use crate::model::cluster::{BgpPeer, Labels, PeerAsn};
@@ -83,6 +83,12 @@ pub(super) fn convert(
             listen_range,
             ..options(spec, internal, annotations, problems)
         },
+        switch: peer
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(virtual_switch::of)
+            .cloned(),
     };
     OpenPeer {
         peer,

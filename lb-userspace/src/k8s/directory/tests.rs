@@ -295,3 +295,41 @@ fn ten_thousand_services_are_all_read() {
     fs::write(&path, fs::read_to_string(&path).unwrap() + "\n").unwrap();
     timed("one of 20 files changed");
 }
+
+#[test]
+fn without_advertisements_pools_are_announced_at_layer_2_or_to_the_first_peer() {
+    const POOL: &str = "apiVersion: metallb.io/v1beta1\nkind: IPAddressPool\nmetadata: {name: p}\n\
+                        spec: {addresses: [203.0.113.0/24]}\n";
+    const PEER: &str = "apiVersion: metallb.io/v1beta2\nkind: BGPPeer\nmetadata: {name: tor}\n\
+                        spec: {myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1}\n";
+    const ADVERTISEMENT: &str = "apiVersion: metallb.io/v1beta1\nkind: BGPAdvertisement\n\
+                                 metadata: {name: some}\nspec: {ipAddressPools: [other]}\n";
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let mut source = open(path);
+    let mut implied = || {
+        let cluster = source.read().cluster;
+        let (bgp, layer2) = (&cluster.bgp_advertisements, &cluster.l2_advertisements);
+        (cluster.is_implied, bgp.len(), layer2.len())
+    };
+    write(path, "peer.yaml", PEER);
+    assert_eq!(implied(), (false, 0, 0), "there is nothing to announce");
+    write(path, "pool.yaml", POOL);
+    assert_eq!(implied(), (true, 1, 0));
+    fs::remove_file(path.join("peer.yaml")).unwrap();
+    assert_eq!(implied(), (true, 0, 1));
+    write(path, "advertisement.yaml", ADVERTISEMENT);
+    assert_eq!(implied(), (false, 1, 0));
+
+    fs::remove_file(path.join("advertisement.yaml")).unwrap();
+    write(path, "broken.yaml", "kind: {");
+    assert_eq!(
+        implied(),
+        (false, 0, 0),
+        "one may be in what cannot be read"
+    );
+    fs::remove_file(path.join("broken.yaml")).unwrap();
+    assert_eq!(implied(), (true, 0, 1));
+    write(path, "broken.yaml", "kind: {");
+    assert_eq!(implied(), (true, 0, 1), "as it was");
+}
