@@ -9,20 +9,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
+use lb_common::maps::{Vip, vip_flags};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
+use crate::datapath::apply::Tables;
 use crate::datapath::attach::{AttachChoice, AttachMode, Present, TcOrder};
 use crate::datapath::loader::{self, Options};
 use crate::datapath::pins::Pins;
 use crate::datapath::{object, privilege};
 use crate::k8s::convert;
+use crate::model::claim::Neighborhood;
 use crate::model::cluster::Forwarding;
 use crate::model::intent::{Finding, Intent};
 use crate::model::status::PeerStatus;
@@ -34,6 +38,7 @@ use crate::tasks::bfd::Bfd;
 use crate::tasks::bgp::Stop;
 use crate::tasks::control::{self, Desired};
 use crate::tasks::datapath::{Datapath, Inputs};
+use crate::tasks::layer2::{self, Layer2};
 use crate::tasks::liveness::{self, Members, Prober, States};
 use crate::tasks::neighbor::{self, Neighbor};
 use crate::tasks::peer::{self, Speaker};
@@ -285,6 +290,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let (programmed_out, programmed) = watch::channel(None);
     let (book_out, book) = watch::channel(BTreeMap::new());
     let (peer_out, peer_status) = watch::channel(PeerStatus::default());
+    let (neighborhood_out, neighborhood) = watch::channel(Neighborhood::default());
     let (council, planned) = peer::channel();
     let (stop_sessions, sessions_stop) = oneshot::channel();
     let bfd = Bfd::start().context("failed to start the thread of BFD")?;
@@ -308,6 +314,22 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         loaded.legacy.adopt();
     }
     let heart = loaded.tables.heart();
+    let context = plan::Context {
+        held: held(&loaded.tables)?,
+        ..settings.context()
+    };
+    let layer2 = Layer2::new(
+        settings.node.clone(),
+        settings.interface.clone(),
+        context.held.clone(),
+    );
+    let layer2_inputs = layer2::Inputs {
+        snapshots: snapshots.clone(),
+        programmed: programmed.clone(),
+        segment: segment.clone(),
+        states: states.clone(),
+        members: members.clone(),
+    };
     let datapath = Datapath::new(
         loaded.tables,
         loaded.attachment,
@@ -339,13 +361,13 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         let (snapshots, desired) = (snapshots.clone(), desired.clone());
         tokio::spawn(allocator::run(writer, snapshots, desired, allocator_stop))
     });
-    tasks.spawn(control::run(
-        settings.context(),
-        state,
-        snapshots.clone(),
+    let control_inputs = control::Inputs {
+        snapshots: snapshots.clone(),
         states,
-        desired_out,
-    ));
+        neighborhood,
+    };
+    tasks.spawn(control::run(context, state, control_inputs, desired_out));
+    tasks.spawn(layer2.run(layer2_inputs, neighborhood_out));
     let prober = Prober::new(settings.node.clone(), netlink.clone());
     let last_snapshot = snapshots.clone();
     let prober_inputs = liveness::Inputs {
@@ -415,6 +437,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         None => info!("stopped"),
     }
     outcome
+}
+
+/// The addresses that programs which were there before answer for.
+fn held(tables: &impl Tables) -> anyhow::Result<BTreeSet<IpAddr>> {
+    let answers = |vip: &Vip| vip.flags & vip_flags::ANSWER_NEIGHBORS != 0;
+    let vips = tables.dump().context("failed to read the maps")?.vips;
+    let held = vips.into_iter().filter(|(_, vip)| answers(vip));
+    Ok(held.map(|(addr, _)| addr).collect())
 }
 
 /// How sessions end: so that peers keep our routes if they can, since the programs go on; but for good where they

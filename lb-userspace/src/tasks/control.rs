@@ -1,10 +1,12 @@
 //! Turns what the source says into what this node is to do.
 //!
-//! Computes anew when the source changes and when a node goes or comes back. Findings are logged once, when
+//! Computes anew when the source changes, when a node goes or comes back, and when one says that it answers for
+//! other addresses. Findings are logged once, when
 //! they appear and when they are settled. The live node with the lowest
 //! name keeps what an API server would keep for a directory: which Service has which address.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use tracing::{debug, info, warn};
 use super::liveness::{self, States};
 use super::source::Snapshot;
 use crate::k8s::state::{ServiceRecord, State, StateFile};
+use crate::model::claim::Neighborhood;
 use crate::model::cluster::Cluster;
 use crate::model::intent::{Finding, Intent, ServiceState};
 use crate::plan;
@@ -55,25 +58,42 @@ impl Desired {
 /// a node is dead does not put it back into its tables.
 const FIRST_WORDS: Duration = GRACE.saturating_add(INTERVAL.saturating_mul(2));
 
-/// Runs until an input ends. `state` is where a directory keeps what is decided about its objects.
+/// What the task reads.
+#[derive(Debug)]
+pub struct Inputs {
+    /// The source.
+    pub snapshots: watch::Receiver<Snapshot>,
+    /// Which nodes live.
+    pub states: watch::Receiver<States>,
+    /// What other nodes answer for.
+    pub neighborhood: watch::Receiver<Neighborhood>,
+}
+
+/// Runs until an input ends. `state` is where a directory keeps what is decided about its objects; `context`
+/// says what the maps held at the start.
 pub async fn run(
-    context: plan::Context,
+    mut context: plan::Context,
     state: Option<StateFile>,
-    mut snapshots: watch::Receiver<Snapshot>,
-    mut states: watch::Receiver<States>,
+    inputs: Inputs,
     output: watch::Sender<Arc<Desired>>,
 ) {
+    let Inputs {
+        mut snapshots,
+        mut states,
+        mut neighborhood,
+    } = inputs;
     if snapshots.changed().await.is_err() {
         return;
     }
     hear_others(&context.node, &snapshots, &mut states).await;
+    if neighborhood.changed().await.is_err() {
+        return;
+    }
     loop {
         let snapshot = snapshots.borrow_and_update().clone();
         let known = states.borrow_and_update().clone();
-        let context = plan::Context {
-            gone: liveness::gone(&known),
-            ..context.clone()
-        };
+        context.gone = liveness::gone(&known);
+        context.neighborhood = neighborhood.borrow_and_update().clone();
         let desired = block_in_place(|| Desired::of(&snapshot, &context));
         log_findings(&output.borrow().findings, &desired.findings);
         debug!(
@@ -90,6 +110,7 @@ pub async fn run(
         {
             warn!("{}", chain(&error));
         }
+        context.held = answered(&desired.intent);
         output.send_replace(Arc::new(desired));
         let matters = |states: &States| {
             liveness::gone(states) != context.gone
@@ -98,6 +119,7 @@ pub async fn run(
         tokio::select! {
             changed = snapshots.changed() => if changed.is_err() { return },
             changed = states.wait_for(matters) => if changed.is_err() { return },
+            changed = neighborhood.changed() => if changed.is_err() { return },
         }
     }
 }
@@ -129,6 +151,14 @@ fn log_findings(before: &BTreeSet<Finding>, after: &BTreeSet<Finding>) {
     for finding in before.difference(after) {
         info!("settled: {finding}");
     }
+}
+
+/// The addresses that this node is to answer ARP and NDP for.
+fn answered(intent: &Intent) -> BTreeSet<IpAddr> {
+    let vips = intent.dataplane.vips.iter();
+    vips.filter(|(_, vip)| vip.answer_neighbors)
+        .map(|(addr, _)| *addr)
+        .collect()
 }
 
 /// What is to be the same after a restart, and on every node.
