@@ -368,16 +368,8 @@ fn wait_for<T>(
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
-        .block_on(unix_http::get(socket, path))
-        .with_context(|| no_agent(socket))?;
-    serde_json::from_slice(&body)
         .block_on(answer)
-        .with_context(|| {
-            format!(
-                "no agent answers on {}; is `torline run` running, with the same --socket?",
-                socket.display()
-            )
-        })
+        .with_context(|| no_agent(socket))
 }
 
 fn understand<T: DeserializeOwned>(body: &[u8]) -> anyhow::Result<T> {

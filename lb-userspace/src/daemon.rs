@@ -9,21 +9,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
+use lb_common::maps::{Vip, vip_flags};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
+use crate::datapath::apply::Tables;
 use crate::datapath::attach::{AttachChoice, AttachMode, Present, TcOrder};
 use crate::datapath::loader::{self, Options};
 use crate::datapath::pins::Pins;
 use crate::datapath::{object, privilege};
 use crate::k8s::convert;
 use crate::k8s::status::Pod;
+use crate::model::claim::Neighborhood;
 use crate::model::cluster::Forwarding;
 use crate::model::intent::{Finding, Intent};
 use crate::model::status::PeerStatus;
@@ -35,6 +39,7 @@ use crate::tasks::bfd::Bfd;
 use crate::tasks::bgp::Stop;
 use crate::tasks::control::{self, Desired};
 use crate::tasks::datapath::{Datapath, Inputs};
+use crate::tasks::layer2::{self, Layer2};
 use crate::tasks::legacy::Legacy;
 use crate::tasks::liveness::{self, Members, Prober, States};
 use crate::tasks::neighbor::{self, Neighbor};
@@ -293,6 +298,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let (book_out, book) = watch::channel(BTreeMap::new());
     let (peer_out, peer_status) = watch::channel(PeerStatus::default());
     let (roster_out, roster) = watch::channel(Roster::new());
+    let (neighborhood_out, neighborhood) = watch::channel(Neighborhood::default());
     let (council, planned) = peer::channel();
     let (stop_sessions, sessions_stop) = oneshot::channel();
     let bfd = Bfd::start().context("failed to start the thread of BFD")?;
@@ -322,6 +328,22 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let layout = settings.layout();
     let legacy = Legacy::new(loaded.legacy);
     let heart = loaded.tables.heart();
+    let context = plan::Context {
+        held: held(&loaded.tables)?,
+        ..settings.context()
+    };
+    let layer2 = Layer2::new(
+        settings.node.clone(),
+        settings.interface.clone(),
+        context.held.clone(),
+    );
+    let layer2_inputs = layer2::Inputs {
+        snapshots: snapshots.clone(),
+        programmed: programmed.clone(),
+        segment: segment.clone(),
+        states: states.clone(),
+        members: members.clone(),
+    };
     let datapath = Datapath::new(
         loaded.tables,
         loaded.attachment,
@@ -367,14 +389,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         };
         tasks.spawn(publish::run(writer, inputs));
     }
-    tasks.spawn(control::run(
-        settings.context(),
-        state,
-        snapshots.clone(),
+    let control_inputs = control::Inputs {
+        snapshots: snapshots.clone(),
         states,
-        book.clone(),
-        desired_out,
-    ));
+        sessions: book.clone(),
+        neighborhood,
+    };
+    tasks.spawn(control::run(context, state, control_inputs, desired_out));
+    tasks.spawn(layer2.run(layer2_inputs, neighborhood_out));
     let prober = Prober::new(settings.node.clone(), netlink.clone());
     let last_snapshot = snapshots.clone();
     let prober_inputs = liveness::Inputs {
@@ -444,6 +466,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         None => info!("stopped"),
     }
     outcome
+}
+
+/// The addresses that programs which were there before answer for.
+fn held(tables: &impl Tables) -> anyhow::Result<BTreeSet<IpAddr>> {
+    let answers = |vip: &Vip| vip.flags & vip_flags::ANSWER_NEIGHBORS != 0;
+    let vips = tables.dump().context("failed to read the maps")?.vips;
+    let held = vips.into_iter().filter(|(_, vip)| answers(vip));
+    Ok(held.map(|(addr, _)| addr).collect())
 }
 
 /// How sessions end: so that peers keep our routes if they can, since the programs go on; but for good where they

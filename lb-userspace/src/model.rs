@@ -2,6 +2,7 @@
 //! I/O, no policy.
 
 pub mod bfd;
+pub mod claim;
 pub mod cluster;
 pub mod intent;
 pub mod name;

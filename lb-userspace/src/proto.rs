@@ -6,8 +6,10 @@
 //! `handle_timeout(now)`, `poll_transmit()`, `poll_event()`, and `poll_timeout()`, which says when to call
 //! `handle_timeout` and for which timer. After any `handle_*` its owner polls until there is nothing left.
 
+pub mod announcement;
 pub mod bfd;
 pub mod bgp;
+pub mod claim;
 pub mod liveness;
 pub mod members;
 pub mod peer;

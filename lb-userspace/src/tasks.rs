@@ -11,6 +11,7 @@
 //!  routers ◀─────────────────────────── bfd ◀──────── Requests ───────┤           │ ▲
 //!                                        └───────────── BfdReport ────┼───────────┼─┘
 //!                                                                    │           │
+//!  segment ◀─ARP, ND─ layer2 ◀── Programmed; layer2 ◀─claims─▶ other agents; layer2 ──Neighborhood──▶ control
 //!  maps ◀── peer ◀─datagrams─▶ other agents; datapath ──Change──▶ peer, before it writes
 //!  maps ◀── sweep                 health ◀── Programmed              ▼           ▼
 //!  counters ──────────────────▶ admin ◀── everything above ◀── SessionStatus ────┘
@@ -35,6 +36,7 @@ pub mod datapath;
 pub mod health;
 pub mod heartbeat;
 pub mod kernel_vips;
+pub mod layer2;
 pub mod legacy;
 pub mod liveness;
 pub mod neighbor;

@@ -8,6 +8,7 @@
 mod bystander;
 mod chain;
 mod echo;
+mod failover;
 mod fixture;
 mod flood;
 mod laboratory;

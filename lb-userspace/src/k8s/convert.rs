@@ -133,42 +133,42 @@ pub fn convert(object: &Object, settings: &Settings) -> (Option<Part>, Vec<Probl
     let empty = Labels::new();
     let annotations = object.metadata().annotations.as_ref().unwrap_or(&empty);
     annotation::check(object.kind(), annotations, &mut problems);
-    let part = match object {
-        Object::Service(service) => Part::Service(Box::new(service::convert(
-            service,
-            annotations,
-            settings,
-            &mut problems,
-        ))),
-        Object::EndpointSlice(slice) => endpoints::convert(slice, &mut problems),
-        Object::Node(node) => Part::Node(node::convert(node, annotations, &mut problems)),
-        Object::Namespace(namespace) => {
-            Part::Namespace(namespace.metadata.labels.clone().unwrap_or_default())
-        }
-        Object::Secret(secret) => Part::Secret(secret::convert(secret, &mut problems)),
-        Object::IpAddressPool(pool) => Part::Pool(pool::convert(pool, &mut problems)),
-        Object::BgpPeer(peer) => {
-            Part::Peer(Box::new(peer::convert(peer, annotations, &mut problems)))
-        }
-        Object::BgpAdvertisement(advertisement) => Part::BgpAdvertisement(
-            advertisement::convert_bgp(&advertisement.spec, annotations, &mut problems),
-        ),
-        Object::L2Advertisement(advertisement) => Part::L2Advertisement(advertisement::convert_l2(
-            &advertisement.spec,
-            &mut problems,
-        )),
-        Object::Community(community) => {
-            Part::Communities(community::convert(&community.spec, &mut problems))
-        }
-        Object::BfdProfile(profile) => {
-            Part::BfdProfile(bfd_profile::convert(&profile.spec, &mut problems))
-        }
-        Object::VirtualSwitch(switch) => Part::VirtualSwitch(virtual_switch::convert(
-            &switch.spec,
-            &switch.metadata,
-            &mut problems,
-        )),
-    };
+    let part =
+        match object {
+            Object::Service(service) => Part::Service(Box::new(service::convert(
+                service,
+                annotations,
+                settings,
+                &mut problems,
+            ))),
+            Object::EndpointSlice(slice) => endpoints::convert(slice, &mut problems),
+            Object::Node(node) => Part::Node(node::convert(node, annotations, &mut problems)),
+            Object::Namespace(namespace) => {
+                Part::Namespace(namespace.metadata.labels.clone().unwrap_or_default())
+            }
+            Object::Secret(secret) => Part::Secret(secret::convert(secret, &mut problems)),
+            Object::IpAddressPool(pool) => Part::Pool(pool::convert(pool, &mut problems)),
+            Object::BgpPeer(peer) => {
+                Part::Peer(Box::new(peer::convert(peer, annotations, &mut problems)))
+            }
+            Object::BgpAdvertisement(advertisement) => Part::BgpAdvertisement(
+                advertisement::convert_bgp(&advertisement.spec, annotations, &mut problems),
+            ),
+            Object::L2Advertisement(advertisement) => Part::L2Advertisement(
+                advertisement::convert_l2(&advertisement.spec, annotations, &mut problems),
+            ),
+            Object::Community(community) => {
+                Part::Communities(community::convert(&community.spec, &mut problems))
+            }
+            Object::BfdProfile(profile) => {
+                Part::BfdProfile(bfd_profile::convert(&profile.spec, &mut problems))
+            }
+            Object::VirtualSwitch(switch) => Part::VirtualSwitch(virtual_switch::convert(
+                &switch.spec,
+                &switch.metadata,
+                &mut problems,
+            )),
+        };
     ((!problems.refused).then_some(part), problems.into_vec())
 }
 

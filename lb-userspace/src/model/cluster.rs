@@ -426,6 +426,38 @@ pub struct BgpAdvertisement {
     pub service_selectors: Vec<Selector>,
 }
 
+/// How the addresses of an L2Advertisement are placed on nodes, where MetalLB's order is not wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Placement {
+    /// They stay where they are as long as that node can have them.
+    Sticky,
+    /// Every node has as many as any other.
+    Balanced,
+}
+
+impl Placement {
+    /// What the annotation may say.
+    pub const WORDS: &[&str] = &["sticky", "balanced"];
+
+    /// The placement of that name.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "sticky" => Some(Self::Sticky),
+            "balanced" => Some(Self::Balanced),
+            _ => None,
+        }
+    }
+}
+
+/// A preference for some nodes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Preference {
+    /// 1 to 100; those of all preferences that match a node add up.
+    pub weight: u32,
+    /// The nodes.
+    pub selector: Selector,
+}
+
 /// An L2Advertisement.
 #[derive(Clone, PartialEq, Debug)]
 pub struct L2Advertisement {
@@ -437,4 +469,8 @@ pub struct L2Advertisement {
     pub interfaces: BTreeSet<String>,
     /// Services; empty means all.
     pub service_selectors: Vec<Selector>,
+    /// Nodes that are preferred among those that may lead.
+    pub preferences: Vec<Preference>,
+    /// Annotation `torline.io/placement`.
+    pub placement: Option<Placement>,
 }

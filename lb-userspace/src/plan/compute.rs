@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::allocate::Assignment;
 use super::allocate::allocate;
@@ -14,6 +15,7 @@ use super::backends::Behind;
 use super::backends::Choice;
 use super::backends::Nodes;
 use super::maglev;
+use crate::model::claim::Neighborhood;
 use crate::model::cluster::Cluster;
 use crate::model::cluster::Endpoint;
 use crate::model::cluster::Family;
@@ -43,6 +45,10 @@ pub struct Context {
     pub interface: String,
     /// Other nodes whose program answers no more.
     pub gone: BTreeSet<String>,
+    /// The addresses that this node answers ARP and NDP for so far.
+    pub held: BTreeSet<IpAddr>,
+    /// What others say that they answer for.
+    pub neighborhood: Neighborhood,
 }
 
 /// Computes what this node is to do.
@@ -58,7 +64,7 @@ pub fn compute(cluster: &Cluster, context: &Context) -> Intent {
         context,
         nodes: Nodes::new(cluster, &context.node),
         speaker: Speaker::new(cluster, &context.node, node.unwrap_or(&unknown)),
-        election: Election::new(cluster, &context.interface, &context.gone),
+        election: Election::new(cluster, context),
         dataplane: dataplane(cluster, context),
         findings: allocation.findings,
     };
@@ -105,6 +111,11 @@ impl<'a> Composer<'a> {
                 "there is no such Node, so no pod can be on it; add the Node or correct --node";
             self.report(&format!("Node {}", self.context.node), message);
         }
+        if self.context.neighborhood.is_isolated {
+            let message = "it hears neither other nodes nor its router, so it answers ARP and NDP for no address: \
+                           others may";
+            self.report(&format!("Node {}", self.context.node), message);
+        }
     }
 
     /// Plans one Service: its frontends, its VIPs, its announcements.
@@ -146,7 +157,7 @@ impl<'a> Composer<'a> {
         match by_layer2 {
             Ok(leader) => {
                 state.l2_leader = Some(leader.node.to_owned());
-                if leader.node == self.context.node {
+                if leader.node == self.context.node && !leader.waits {
                     self.lead(name, addresses, leader.on_interface);
                 }
                 state.l2_interfaces = leader.interfaces;
@@ -234,11 +245,11 @@ impl<'a> Composer<'a> {
         service.families.iter().map(count).max().unwrap_or(0)
     }
 
-    fn lead(&mut self, name: &ObjectName, addresses: &[std::net::IpAddr], on_interface: bool) {
+    fn lead(&mut self, name: &ObjectName, addresses: &[IpAddr], on_interface: bool) {
         if !on_interface {
             let message = format!(
                 "this node is to answer ARP and NDP for it, but no L2Advertisement lists interface {}; \
-                 no other node takes over",
+                 no other node has one that is listed",
                 self.context.interface
             );
             self.report(&format!("Service {name}"), &message);

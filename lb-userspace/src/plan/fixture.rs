@@ -190,5 +190,7 @@ pub(super) fn l2_advertisement() -> L2Advertisement {
         node_selectors: Vec::new(),
         interfaces: Default::default(),
         service_selectors: Vec::new(),
+        preferences: Vec::new(),
+        placement: None,
     }
 }

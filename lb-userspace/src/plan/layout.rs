@@ -37,6 +37,7 @@ use lb_common::addr::Mac;
 use lb_common::maps::Config;
 use lb_common::maps::Node;
 use lb_common::maps::Vip;
+use lb_common::maps::vip_flags;
 use lb_common::wire::geneve;
 
 pub use self::forget::Forgotten;
@@ -208,6 +209,14 @@ impl Layout {
     /// The frontends in the maps.
     pub fn frontends(&self) -> impl Iterator<Item = (&FrontendName, &Table)> {
         self.frontends.iter().map(|(name, table)| (name, &**table))
+    }
+
+    /// The addresses that the programs answer ARP and NDP for.
+    pub fn answered(&self) -> impl Iterator<Item = IpAddr> {
+        let answers = |vip: &Vip| vip.flags & vip_flags::ANSWER_NEIGHBORS != 0;
+        let vips = self.vips.iter();
+        vips.filter(move |(_, vip)| answers(vip))
+            .map(|(addr, _)| *addr)
     }
 
     /// A frontend in the maps.

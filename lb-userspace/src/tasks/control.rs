@@ -1,10 +1,12 @@
 //! Turns what the source says into what this node is to do.
 //!
-//! Computes anew when the source changes and when a node goes or comes back. Findings are logged once, when
+//! Computes anew when the source changes, when a node goes or comes back, and when one says that it answers for
+//! other addresses. Findings are logged once, when
 //! they appear and when they are settled. The live node with the lowest
 //! name keeps what an API server would keep for a directory: which Service has which address.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ use super::sessions::{self, SessionBook};
 use super::source::Snapshot;
 use crate::k8s::directory::implied;
 use crate::k8s::state::{ServiceRecord, State, StateFile};
+use crate::model::claim::Neighborhood;
 use crate::model::cluster::Cluster;
 use crate::model::intent::{Finding, Intent, ServiceState};
 use crate::plan;
@@ -57,21 +60,42 @@ impl Desired {
 /// a node is dead does not put it back into its tables.
 const FIRST_WORDS: Duration = GRACE.saturating_add(INTERVAL.saturating_mul(2));
 
-/// Runs until an input ends. `state` is where a directory keeps what is decided about its objects.
+/// What the task reads.
+#[derive(Debug)]
+pub struct Inputs {
+    /// The source.
+    pub snapshots: watch::Receiver<Snapshot>,
+    /// Which nodes live.
+    pub states: watch::Receiver<States>,
+    /// The BGP sessions.
+    pub sessions: watch::Receiver<SessionBook>,
+    /// What other nodes answer for.
+    pub neighborhood: watch::Receiver<Neighborhood>,
+}
+
+/// Runs until an input ends. `state` is where a directory keeps what is decided about its objects; `context`
+/// says what the maps held at the start.
 pub async fn run(
-    context: plan::Context,
+    mut context: plan::Context,
     state: Option<StateFile>,
-    mut snapshots: watch::Receiver<Snapshot>,
-    mut states: watch::Receiver<States>,
-    sessions: watch::Receiver<SessionBook>,
+    inputs: Inputs,
     output: watch::Sender<Arc<Desired>>,
 ) {
+    let Inputs {
+        mut snapshots,
+        mut states,
+        sessions,
+        mut neighborhood,
+    } = inputs;
     if snapshots.changed().await.is_err() {
         return;
     }
     hear_others(&context.node, &snapshots, &mut states).await;
     // The peers of a directory that implies how it is announced know our routes.
     let mut is_turned_over = false;
+    if neighborhood.changed().await.is_err() {
+        return;
+    }
     loop {
         let mut snapshot = snapshots.borrow_and_update().clone();
         let turns_over = snapshot.cluster.is_implied && !snapshot.cluster.peers.is_empty();
@@ -80,10 +104,8 @@ pub async fn run(
             implied::add_layer2(Arc::make_mut(&mut snapshot.cluster));
         }
         let known = states.borrow_and_update().clone();
-        let context = plan::Context {
-            gone: liveness::gone(&known),
-            ..context.clone()
-        };
+        context.gone = liveness::gone(&known);
+        context.neighborhood = neighborhood.borrow_and_update().clone();
         let desired = block_in_place(|| Desired::of(&snapshot, &context));
         log_findings(&output.borrow().findings, &desired.findings);
         debug!(
@@ -100,6 +122,7 @@ pub async fn run(
         {
             warn!("{}", chain(&error));
         }
+        context.held = answered(&desired.intent);
         output.send_replace(Arc::new(desired));
         let matters = |states: &States| {
             liveness::gone(states) != context.gone
@@ -112,6 +135,7 @@ pub async fn run(
                 info!("a BGP session is up: ARP and NDP are answered no more");
                 is_turned_over = true;
             }
+            changed = neighborhood.changed() => if changed.is_err() { return },
         }
     }
 }
@@ -143,6 +167,14 @@ fn log_findings(before: &BTreeSet<Finding>, after: &BTreeSet<Finding>) {
     for finding in before.difference(after) {
         info!("settled: {finding}");
     }
+}
+
+/// The addresses that this node is to answer ARP and NDP for.
+fn answered(intent: &Intent) -> BTreeSet<IpAddr> {
+    let vips = intent.dataplane.vips.iter();
+    vips.filter(|(_, vip)| vip.answer_neighbors)
+        .map(|(addr, _)| *addr)
+        .collect()
 }
 
 /// What is to be the same after a restart, and on every node.

@@ -108,8 +108,8 @@ impl Inputs {
     fn lines(&self, intent: &Intent) -> Vec<SessionLine> {
         let book = self.sessions.borrow();
         book.iter()
-            .map(|(name, status)| {
-                let status = status.borrow();
+            .map(|(name, entry)| {
+                let status = entry.status.borrow();
                 let session = intent.sessions.get(name);
                 let vrf = session.and_then(|session| session.config.options.device.clone());
                 SessionLine {

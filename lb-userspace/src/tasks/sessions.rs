@@ -264,8 +264,12 @@ fn is_refused(prefix: IpNet, programmed: &Programmed) -> bool {
 pub(super) async fn any_established(mut book: watch::Receiver<SessionBook>) {
     loop {
         let mut all: Vec<_> = book.borrow_and_update().values().cloned().collect();
-        let up = all.iter_mut().map(|status| {
-            Box::pin(status.wait_for(|status| status.state == SessionState::Established))
+        let up = all.iter_mut().map(|entry| {
+            Box::pin(
+                entry
+                    .status
+                    .wait_for(|status| status.state == SessionState::Established),
+            )
         });
         let first_up = async {
             let mut waiting: Vec<_> = up.collect();

@@ -139,7 +139,7 @@ impl Switches {
         let mut peers: Vec<_> = switch::peers_of(cluster, name)
             .map(|(object, peer)| {
                 let session = book.get(object);
-                let state = session.map(|status| sessions::state(status.borrow().state));
+                let state = session.map(|entry| sessions::state(entry.status.borrow().state));
                 told(object, peer, state)
             })
             .collect();

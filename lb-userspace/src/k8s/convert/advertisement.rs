@@ -8,7 +8,9 @@ use super::community::{self, Written};
 use super::selector;
 use crate::k8s::api::{BgpAdvertisementSpec, L2AdvertisementSpec, LabelSelector};
 use crate::k8s::object::Kind;
-use crate::model::cluster::{BgpAdvertisement, L2Advertisement, Labels, PoolChoice};
+use crate::model::cluster::{
+    BgpAdvertisement, L2Advertisement, Labels, Placement, PoolChoice, Preference,
+};
 
 /// A BGPAdvertisement whose community aliases are not looked up yet.
 #[derive(Clone, PartialEq, Debug)]
@@ -93,20 +95,21 @@ pub(super) fn convert_bgp(
 }
 
 /// Converts an L2Advertisement.
-pub(super) fn convert_l2(spec: &L2AdvertisementSpec, problems: &mut Problems) -> L2Advertisement {
+pub(super) fn convert_l2(
+    spec: &L2AdvertisementSpec,
+    annotations: &Labels,
+    problems: &mut Problems,
+) -> L2Advertisement {
+    let mut preferences = Vec::new();
     for (index, preferred) in spec.preferred_node_selectors.iter().enumerate() {
         let field = format!("spec.preferredNodeSelectors[{index}]");
-        if !(1..=100).contains(&preferred.weight) {
+        let weight = u32::try_from(preferred.weight).unwrap_or(0);
+        if !(1..=100).contains(&weight) {
             problems.refuse(format!("{field}.weight"), "want 1 to 100");
         }
         let preference = format!("{field}.preference");
-        selector::convert(&preferred.preference, &preference, "node", problems);
-    }
-    if !spec.preferred_node_selectors.is_empty() {
-        problems.note(
-            "spec.preferredNodeSelectors",
-            "preferences are not there yet: every selected node counts the same",
-        );
+        let selector = selector::convert(&preferred.preference, &preference, "node", problems);
+        preferences.push(Preference { weight, selector });
     }
     L2Advertisement {
         pools: pools(
@@ -117,6 +120,8 @@ pub(super) fn convert_l2(spec: &L2AdvertisementSpec, problems: &mut Problems) ->
         node_selectors: nodes(&spec.node_selectors, problems),
         interfaces: spec.interfaces.iter().cloned().collect(),
         service_selectors: services(&spec.service_selectors, problems),
+        preferences,
+        placement: ours(Kind::L2Advertisement, "placement", annotations).and_then(Placement::parse),
     }
 }
 

@@ -5,7 +5,7 @@ use lb_common::addr::Mac;
 
 use super::Problems;
 use crate::k8s::object::Kind;
-use crate::model::cluster::Labels;
+use crate::model::cluster::{Labels, Placement};
 use crate::model::peer_options::{Connect, PeerRole, RestartProfile};
 
 /// Prefix of Torline's annotations.
@@ -98,9 +98,11 @@ pub const TABLE: [Annotation; 20] = [
     Annotation {
         kind: Kind::L2Advertisement,
         name: "placement",
-        value: Syntax::Word(&["sticky", "balanced", "spread"]),
-        description: "How addresses are placed on nodes.",
-        effective: false,
+        value: Syntax::Word(Placement::WORDS),
+        description: "Which node answers for an address: `sticky` leaves it where it is as long as that \
+                      node can have it, `balanced` gives every node as many as any other. Without it, \
+                      the order of MetalLB.",
+        effective: true,
     },
     Annotation {
         kind: Kind::BgpPeer,

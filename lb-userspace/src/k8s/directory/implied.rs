@@ -45,6 +45,8 @@ pub fn add_layer2(cluster: &mut Cluster) {
         node_selectors: Vec::new(),
         interfaces: Default::default(),
         service_selectors: Vec::new(),
+        preferences: Vec::new(),
+        placement: None,
     };
     cluster.l2_advertisements.insert(NAME.to_owned(), all);
 }

@@ -63,6 +63,7 @@ fn run_without<const N: usize>(cluster: &Cluster, node: &str, gone: [&str; N]) -
         node: node.into(),
         interface: "eth0".into(),
         gone: gone.map(str::to_owned).into(),
+        ..Context::default()
     };
     compute(cluster, &context)
 }
@@ -423,6 +424,7 @@ fn a_leader_whose_interface_is_not_listed_does_not_answer_and_says_so() {
     let mut cluster = cluster();
     let ad = cluster.l2_advertisements.get_mut("all").unwrap();
     ad.interfaces = ["eth7".to_owned()].into();
+    ad.node_selectors = vec![selector("rack", "2")];
     let intent = run(&cluster, "iris2");
     assert!(!intent.dataplane.vips[&addr("10.20.30.1")].answer_neighbors);
     assert!(
