@@ -14,7 +14,7 @@ use lb_userspace::model::status::Status;
 use tempfile::TempDir;
 
 /// Longest wait for anything that takes milliseconds on an idle machine.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) const CLUSTER: &str = "\
 apiVersion: metallb.io/v1beta1

@@ -220,6 +220,9 @@ pub struct Status {
     pub sessions: Vec<SessionStatus>,
     /// Packets dropped, by reason.
     pub drops: BTreeMap<String, u64>,
+    /// What became of flows, by the name of the outcome.
+    #[serde(default)]
+    pub outcomes: BTreeMap<String, u64>,
     /// What is wrong in the source.
     pub findings: Vec<Finding>,
     /// What agents told each other about flows.

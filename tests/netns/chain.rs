@@ -123,8 +123,8 @@ impl Running {
     /// How often something happened on all nodes.
     fn counted(&self, outcome: Outcome) -> u64 {
         let agents = self.cluster.agents.iter();
-        let tables = agents.map(|agent| Tables::of_process(agent.id()).unwrap());
-        tables.map(|tables| tables.outcome(outcome).unwrap()).sum()
+        let statuses = agents.map(|agent| agent.status().unwrap());
+        statuses.map(|status| status.outcomes[outcome.name()]).sum()
     }
 
     /// Connections whose slot names a pod on another node than theirs.
