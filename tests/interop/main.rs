@@ -14,6 +14,7 @@
 
 mod authentication;
 mod bfd;
+mod capture;
 mod lab;
 mod liveness;
 mod restart;

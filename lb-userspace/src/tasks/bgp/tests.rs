@@ -299,13 +299,12 @@ fn equal_attributes_are_one_allocation() {
     assert!(Arc::ptr_eq(shared[0], shared[1]));
 }
 
-/// Every parameter, whether changing it costs the session, and a change.
-#[test]
-fn only_identity_families_keys_and_addresses_cost_the_session() {
+type Edit = fn(&mut SessionConfig);
+
+/// A change of every parameter: those that cost the session, and those that do not.
+fn edits() -> (Vec<(&'static str, Edit)>, Vec<(&'static str, Edit)>) {
     use crate::model::peer_options::{Connect, ListenRange, PeerRole, RestartProfile};
 
-    type Edit = fn(&mut SessionConfig);
-    let base = intent("10.0.0.1:179".parse().unwrap()).config;
     // A new field is to be judged here.
     let SessionConfig {
         my_asn: _,
@@ -335,8 +334,8 @@ fn only_identity_families_keys_and_addresses_cost_the_session() {
                 listen_range: _,
                 delay_open: _,
             },
-    } = base.clone();
-    let costly: [(&str, Edit); 11] = [
+    } = intent("10.0.0.1:179".parse().unwrap()).config;
+    let costly: [(&str, Edit); 13] = [
         ("my_asn", |c| c.my_asn = 65009),
         ("peer_asn", |c| c.peer_asn = PeerAsn::External),
         ("peer_address", |c| c.peer_address = [10, 0, 0, 9].into()),
@@ -352,6 +351,10 @@ fn only_identity_families_keys_and_addresses_cost_the_session() {
         }),
         ("ttl_security", |c| c.options.ttl_security = Some(1)),
         ("role", |c| c.options.role = Some(PeerRole::Customer)),
+        ("interface", |c| {
+            c.options.interface = Some("uplink".to_owned())
+        }),
+        ("device", |c| c.options.device = Some("vrf-red".to_owned())),
     ];
     let free: [(&str, Edit); 11] = [
         ("hold_time", |c| c.hold_time = Duration::from_secs(30)),
@@ -384,6 +387,13 @@ fn only_identity_families_keys_and_addresses_cost_the_session() {
             })
         }),
     ];
+    (costly.to_vec(), free.to_vec())
+}
+
+#[test]
+fn only_identity_families_keys_and_addresses_cost_the_session() {
+    let base = intent("10.0.0.1:179".parse().unwrap()).config;
+    let (costly, free) = edits();
     let costs = |edit: Edit| {
         let mut after = base.clone();
         edit(&mut after);
@@ -399,8 +409,42 @@ fn only_identity_families_keys_and_addresses_cost_the_session() {
         free.iter()
             .all(|(name, edit)| !costs(*edit) || panic!("{name} costs"))
     );
-    assert!(costs(|c| c.options.interface = Some("uplink".to_owned())));
-    assert!(costs(|c| c.options.device = Some("vrf-red".to_owned())));
+}
+
+#[tokio::test]
+async fn uptime_goes_on_over_every_edit_but_those_that_cost_the_session() {
+    let (costly, free) = edits();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (sender, watched) = watch::channel(intent(listener.local_addr().unwrap()));
+    let mut peer = Peer::spawn("tor".into(), watched);
+    let _stream = accept(&listener).await;
+    reach(&mut peer, SessionState::Established).await;
+    let since = peer.status.borrow().since;
+    for (number, (name, edit)) in (2..).zip(free) {
+        sender.send_modify(|intent| {
+            edit(&mut intent.config);
+            intent.routes = routes(number);
+        });
+        let done = peer
+            .status
+            .wait_for(|status| status.routes.len() == usize::from(number));
+        let status = timeout(LIMIT, done).await.unwrap().unwrap().clone();
+        assert_eq!((name, status.since), (name, since));
+    }
+
+    let each = costly.into_iter().map(async |(name, edit)| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (sender, watched) = watch::channel(intent(listener.local_addr().unwrap()));
+        let mut peer = Peer::spawn(name.into(), watched);
+        let _stream = accept(&listener).await;
+        reach(&mut peer, SessionState::Established).await;
+        let since = peer.status.borrow().since;
+        sender.send_modify(|intent| edit(&mut intent.config));
+        let ended = peer.status.wait_for(|status| status.since != since);
+        let ended = timeout(LIMIT, ended).await;
+        assert!(ended.is_ok(), "{name}");
+    });
+    futures::future::join_all(each).await;
 }
 
 /// Two speakers that dial each other at the same moment.

@@ -1,0 +1,4 @@
+//! Capabilities of an OPEN.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| torline_fuzz::capability(data));

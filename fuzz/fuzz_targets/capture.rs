@@ -1,0 +1,4 @@
+//! Captures in MRT.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| torline_fuzz::capture(data));
