@@ -8,12 +8,12 @@ mod silence;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::control::Desired;
 use super::datapath::Programmed;
@@ -49,7 +49,7 @@ pub struct Inputs {
 
 /// Runs until an input ends.
 pub async fn run(mut writer: StatusWriter, mut inputs: Inputs) {
-    let mut complaints = BTreeSet::new();
+    let mut complaints = BTreeMap::new();
     let mut board = Board::default();
     let mut silence = Silence::default();
     let mut ticks = interval(PAUSE);
@@ -71,22 +71,24 @@ pub async fn run(mut writer: StatusWriter, mut inputs: Inputs) {
         }
         inputs.read(&mut board);
         let errors = writer.write(&board, Timestamp::now()).await;
-        if errors.is_empty() && !complaints.is_empty() {
-            info!("what this node does is written down again");
-            complaints.clear();
-        }
         complain(&mut complaints, &errors);
         silence.look(&inputs, &mut writer, clock::now()).await;
     }
 }
 
-/// Says each complaint once, until nothing is wrong.
-fn complain(known: &mut BTreeSet<String>, errors: &[WriteError]) {
+/// How long nobody hears again of what is still wrong.
+const REMINDER: Duration = Duration::from_secs(300);
+
+/// Says each complaint, and says it again after a while.
+fn complain(said: &mut BTreeMap<String, Instant>, errors: &[WriteError]) {
+    let now = clock::now();
+    said.retain(|_, at| now.duration_since(*at) < REMINDER);
     for error in errors {
         let text = chain(error).to_string();
-        if known.insert(text.clone()) {
+        said.entry(text).or_insert_with_key(|text| {
             warn!("{text}; tried again");
-        }
+            now
+        });
     }
 }
 

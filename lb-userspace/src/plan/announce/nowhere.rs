@@ -33,6 +33,10 @@ pub fn nowhere(
         let endpoints = cluster.endpoints.get(name).map_or(&[][..], Vec::as_slice);
         let addresses = &state.addresses;
         let subject = Subject::new(name, service, addresses, pool, endpoints, |e| places.of(e));
+        if !subject.is_served {
+            found.insert(name.clone(), Withheld::NoEndpoints);
+            continue;
+        }
         let Err(by_layer2) = election.leader(&subject) else {
             continue;
         };
@@ -78,5 +82,60 @@ const fn progress(withheld: Withheld) -> u8 {
         Withheld::NoAdvertisement => 3,
         Withheld::NoPeer | Withheld::Conflict | Withheld::SharedWithSelector => 4,
         Withheld::NotOwner => 5,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::compute::{Context, compute};
+    use crate::plan::fixture::{
+        bgp_advertisement, endpoint, l2_advertisement, named, node, object, peer, pool, service,
+    };
+
+    fn cluster() -> Cluster {
+        Cluster {
+            services: [(object("web"), service())].into(),
+            endpoints: [(object("web"), vec![endpoint("10.0.0.1", "other")])].into(),
+            nodes: named([("other", node("192.0.2.2")), ("own", node("192.0.2.1"))]),
+            pools: named([("a", pool("1.2.3.0/24"))]),
+            ..Cluster::default()
+        }
+    }
+
+    /// As the node `own` sees it.
+    fn reason(cluster: &Cluster) -> Option<Withheld> {
+        let context = Context {
+            node: "own".to_owned(),
+            ..Context::default()
+        };
+        let services = compute(cluster, &context).services;
+        let found = nowhere(cluster, &services, "own", &BTreeSet::new());
+        found.get(&object("web")).copied()
+    }
+
+    #[test]
+    fn what_another_node_announces_is_announced() {
+        let mut cluster = cluster();
+        assert_eq!(reason(&cluster), Some(Withheld::NoAdvertisement));
+        cluster.bgp_advertisements = named([("all", bgp_advertisement())]);
+        assert_eq!(reason(&cluster), Some(Withheld::NoPeer));
+        cluster.peers = named([("tor", peer("192.0.2.9"))]);
+        let own = cluster.nodes.get_mut("own").unwrap();
+        own.excluded = true;
+        assert_eq!(reason(&cluster), None);
+    }
+
+    #[test]
+    fn the_reason_is_that_of_the_protocol_that_was_meant() {
+        let mut cluster = cluster();
+        cluster.l2_advertisements = named([("all", l2_advertisement())]);
+        assert_eq!(reason(&cluster), None);
+        for node in cluster.nodes.values_mut() {
+            node.excluded = true;
+        }
+        assert_eq!(reason(&cluster), Some(Withheld::NodeExcluded));
+        cluster.endpoints.clear();
+        assert_eq!(reason(&cluster), Some(Withheld::NoEndpoints));
     }
 }
