@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_summary_ends_before_it_is_too_long() {
-        let faults = vec!["x".repeat(3_000), "y".repeat(3_000), "z".to_owned()];
+        let faults = ["x".repeat(3_000), "y".repeat(3_000), "z".to_owned()];
         let text = summary(faults.iter());
         assert!(
             text.starts_with("xxx") && text.ends_with("\nand 2 more"),
