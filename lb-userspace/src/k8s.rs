@@ -10,8 +10,9 @@
 //!
 //! `directory` reads YAML files, [`document`] cuts them into objects and [`tree`] keeps the line of
 //! every field. From [`object::Object`] on nothing knows about files: [`api_server`] feeds the
-//! same [`index::Index`]. [`state`] keeps what an API server would keep for a directory;
-//! [`edit`] changes objects at their source for an operator.
+//! same [`index::Index`]. [`state`] keeps what an API server would keep for a directory; to one,
+//! [`writer`] writes what is decided about Services, and [`status`] what a node does; [`edit`]
+//! changes objects at their source for an operator.
 //!
 //! Invariants
 //! - A type of `k8s-openapi` or of [`api`] never leaves this module.

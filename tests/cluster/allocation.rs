@@ -119,9 +119,12 @@ fn type_changes(bench: &mut Bench) -> Result<()> {
     bench.apply([web.clone()])?;
     wait_for_addresses(bench, &web, &["203.0.113.1"])?;
     bench.apply([service("web", json!({"type": "NodePort"}))])?;
-    let found = wait_for_addresses(bench, &web, &[])?;
-    ensure!(found["metadata"]["annotations"][POOL].is_null(), "{found}");
-    Ok(())
+    // The API server takes the addresses back by itself.
+    wait::until("no pool", LIMIT, || {
+        let found = wait_for_addresses(bench, &web, &[])?;
+        ensure!(found["metadata"]["annotations"][POOL].is_null(), "{found}");
+        Ok(())
+    })
 }
 
 fn freed_is_reused(bench: &mut Bench) -> Result<()> {

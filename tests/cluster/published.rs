@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::Scenario;
 use crate::bench::{Bench, LIMIT};
 use crate::objects::{NAMESPACE, SYSTEM, endpoints, metallb, node, pool, service};
+use crate::rights::Right;
 
 /// All of this file.
 pub(crate) fn scenarios() -> Vec<Scenario> {
@@ -35,6 +36,10 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         ),
         Scenario::new("4.3 configurationstate: all valid", all_valid),
         Scenario::new(
+            "2.9 ConfigurationState: a kind that cannot be read is an InfraError",
+            infra_error,
+        ),
+        Scenario::new(
             "4.3 configurationstate: it heals after deletion",
             deleted_state,
         ),
@@ -49,6 +54,19 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario::new(
             "3.5 Events: nodeAssigned names node and protocol",
             node_assigned,
+        ),
+        Scenario::new("3.2 reasons: noEndpoints is told in an event", no_endpoints),
+        Scenario::new(
+            "3.2 reasons: noMatchingAdvertisement is told in an event",
+            no_advertisement,
+        ),
+        Scenario::new(
+            "4.4 exclude-LB: nodeLabeledExcludeBalancers is told in an event",
+            node_excluded,
+        ),
+        Scenario::new(
+            "4.2 interface_selector: nonexistent interface, announceFailed",
+            no_interface,
         ),
         Scenario::new("3.5 Events: deprecatedAnnotation", deprecated_annotation),
         Scenario::new(
@@ -270,6 +288,23 @@ fn all_valid(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
+fn infra_error(bench: &mut Bench) -> Result<()> {
+    let right = Right {
+        verb: "list",
+        resource: "bfdprofiles",
+        group: "metallb.io",
+        is_cluster_wide: false,
+    };
+    bench.refuse(&right)?;
+    serve(bench, [])?;
+    let found = wait_for_state(bench, SPEAKER, "Unknown", "not allowed to list bfdprofiles")?;
+    let told = &found["status"]["conditions"][0];
+    ensure!(told["reason"] == "InfraError", "{found}");
+    bench.permit(&right)?;
+    wait_for_state(bench, SPEAKER, "Valid", "")?;
+    Ok(())
+}
+
 fn deleted_state(bench: &mut Bench) -> Result<()> {
     serve(bench, [])?;
     let found = wait_for_state(bench, SPEAKER, "Valid", "")?;
@@ -285,15 +320,16 @@ fn deleted_state(bench: &mut Bench) -> Result<()> {
 fn session_state(bench: &mut Bench) -> Result<()> {
     let router = peer("router", "192.0.2.1");
     serve(bench, [router.clone()])?;
-    let found = wait::until("the session", LIMIT, || {
+    wait::until("the session", LIMIT, || {
         let found = bench.list(&any("BGPSessionState"))?;
-        found.into_iter().next().context("no BGPSessionState")
+        let status = &found.first().context("no BGPSessionState")?["status"];
+        ensure!(status["node"] == "node-a", "{status}");
+        ensure!(status["peer"] == "192.0.2.1", "{status}");
+        ensure!(status["bfdStatus"] == "N/A", "{status}");
+        // Nobody is there.
+        ensure!(status["bgpStatus"] != "Established", "{status}");
+        Ok(())
     })?;
-    let status = &found["status"];
-    ensure!(status["node"] == "node-a", "{found}");
-    ensure!(status["peer"] == "192.0.2.1", "{found}");
-    ensure!(status["bfdStatus"] == "N/A", "{found}");
-    ensure!(status["bgpStatus"] != "Established", "{found}");
     bench.delete(&router)?;
     wait_for_statuses(bench, "BGPSessionState", &[])?;
     Ok(())
@@ -324,6 +360,36 @@ fn node_assigned(bench: &mut Bench) -> Result<()> {
     serve(bench, [metallb("L2Advertisement", "all", &json!({}))])?;
     let words = "announcing from node \"node-a\" with protocol \"layer2\"";
     wait_for_event(bench, "web", "nodeAssigned", words)
+}
+
+fn no_endpoints(bench: &mut Bench) -> Result<()> {
+    serve(bench, [metallb("L2Advertisement", "all", &json!({}))])?;
+    bench.apply([endpoints("web", &[])])?;
+    wait_for_event(bench, "web", "notAnnounced", "noEndpoints")
+}
+
+fn no_advertisement(bench: &mut Bench) -> Result<()> {
+    serve(bench, [])?;
+    wait_for_event(bench, "web", "notAnnounced", "noMatchingAdvertisement")
+}
+
+fn node_excluded(bench: &mut Bench) -> Result<()> {
+    let mut excluded = node();
+    excluded["metadata"]["labels"] =
+        json!({"node.kubernetes.io/exclude-from-external-load-balancers": ""});
+    serve(
+        bench,
+        [metallb("L2Advertisement", "all", &json!({})), excluded],
+    )?;
+    wait_for_event(bench, "web", "notAnnounced", "nodeLabeledExcludeBalancers")
+}
+
+fn no_interface(bench: &mut Bench) -> Result<()> {
+    let spec = json!({"interfaces": ["eth7"]});
+    serve(bench, [metallb("L2Advertisement", "some", &spec)])?;
+    wait_for_event(bench, "web", "announceFailed", "eth7")?;
+    wait_for_statuses(bench, "ServiceL2Status", &[])?;
+    Ok(())
 }
 
 fn deprecated_annotation(bench: &mut Bench) -> Result<()> {

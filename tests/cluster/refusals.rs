@@ -43,7 +43,7 @@ fn rows() -> Vec<Wrong> {
             "pools: a bare IP",
             "IPAddressPool",
             pool(&["1.2.3.4"]),
-            "CIDR",
+            "addresses",
         ),
         (
             "pools: start is after the end",

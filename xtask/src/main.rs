@@ -19,6 +19,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 mod build;
 mod check;
 mod demo;
+mod dist;
 mod model;
 mod rfc;
 mod setup;
@@ -41,6 +42,7 @@ mod verify;
         cargo xtask test interop         the BGP speaker and five makes of router, a table\n  \
         cargo xtask build --release      target/release/torline, kernel programs inside\n  \
         cargo xtask rfc                  what the RFCs ask, and where it is done\n  \
+        cargo xtask dist                 target/dist: a static binary and an OCI archive\n  \
         cargo xtask model                what it takes to keep connections, by kind of change\n  \
         cargo xtask setup --check        what this machine lacks, and why it is wanted\n\n\
         Exit codes: 0 done, 1 something failed, 2 usage or environment."
@@ -56,6 +58,8 @@ enum Verb {
     Setup(setup::Args),
     /// Compile the kernel programs and the agent that carries them.
     Build(build::Args),
+    /// Make a static binary, and an OCI archive with it and nothing else.
+    Dist(dist::Args),
     /// Formatting, lints for host and kernel, documentation, layer rules.
     Check(check::Args),
     /// Unit tests, then the suites that need root, then a summary.
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::Setup(args) => setup::main(&args),
         Verb::Build(args) => build::main(&args),
+        Verb::Dist(args) => dist::main(&args),
         Verb::Check(args) => check::main(&args),
         Verb::Test(args) => suites::main(&args),
         Verb::Demo(args) => demo::main(&args),

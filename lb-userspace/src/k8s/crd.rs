@@ -10,6 +10,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 use kube::core::crd::{MergeError, merge_crds};
+use serde_json::Value;
 
 use super::api::{
     BfdProfile, BgpAdvertisement, BgpPeer, BgpPeerV1beta1, BgpSessionState, Community,
@@ -32,6 +33,9 @@ pub enum DefinitionError {
     /// The versions of a kind disagree.
     #[error("failed to merge the versions of a kind")]
     Merge(#[source] MergeError),
+    /// It is no JSON.
+    #[error("failed to write a definition as JSON")]
+    Value(#[source] serde_json::Error),
     /// It cannot be written.
     #[error("failed to write a definition as YAML")]
     Write(#[source] serde_saphyr::ser::Error),
@@ -74,7 +78,12 @@ pub fn definitions() -> Result<Vec<CustomResourceDefinition>, DefinitionError> {
 /// As [`definitions`].
 pub fn manifests() -> Result<Vec<Manifest>, DefinitionError> {
     let manifest = |definition: CustomResourceDefinition| {
-        let text = serde_saphyr::to_string(&definition).map_err(DefinitionError::Write)?;
+        let mut document = serde_json::to_value(&definition).map_err(DefinitionError::Value)?;
+        if let Some(conversion) = document.pointer_mut("/spec/conversion") {
+            // Said as well: `kubectl apply` removes nothing that it is not told to.
+            conversion["webhook"] = Value::Null;
+        }
+        let text = serde_saphyr::to_string(&document).map_err(DefinitionError::Write)?;
         let names = &definition.spec.names;
         Ok(Manifest {
             file: format!("{}_{}.yaml", definition.spec.group, names.plural),

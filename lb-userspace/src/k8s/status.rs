@@ -10,12 +10,13 @@
 //! Names come from what an object is about, so that an agent finds its objects again after a restart. They
 //! belong to the agent's pod, where it has one, and go with it.
 
+mod configuration;
 mod mirror;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use sha2::{Digest, Sha256};
@@ -28,6 +29,8 @@ use super::api::{
 use super::writer::{Teller, WriteError};
 use crate::model::name::ObjectName;
 use crate::model::pool_usage::PoolUsage;
+pub use configuration::Faults;
+use configuration::configuration;
 use mirror::{Done, Keeping, Labels, Mirror, Wanted};
 
 const NODE: &str = "metallb.io/node";
@@ -52,7 +55,7 @@ pub struct Board {
     /// Sessions of this node.
     pub sessions: Vec<SessionLine>,
     /// What is wrong with the configuration, for this node.
-    pub faults: Vec<String>,
+    pub faults: Faults,
     /// What only the holder of the Lease says.
     pub cluster: Option<ClusterBoard>,
     /// Nodes that do not speak for themselves any more.
@@ -63,7 +66,7 @@ pub struct Board {
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct ClusterBoard {
     /// What is wrong with the pools.
-    pub faults: Vec<String>,
+    pub faults: Faults,
     /// How much of each pool is in use.
     pub pools: BTreeMap<String, PoolUsage>,
 }
@@ -172,6 +175,11 @@ impl StatusWriter {
         let configuration = self.write_configuration(board, now).await;
         let done = [layer2, bgp, sessions].into_iter().chain(configuration);
         done.flat_map(|done| done.errors).collect()
+    }
+
+    /// Tells of a Service in an event.
+    pub async fn tell(&mut self, service: &ObjectName, reason: &str, note: String) {
+        self.teller.tell_of(service, reason, note, "Announce").await;
     }
 
     async fn write_layer2(&mut self, board: &Board) -> Done {
@@ -386,90 +394,9 @@ fn digest(parts: &[&str]) -> String {
     text
 }
 
-/// The state of a configuration with these faults. A condition that is as it was keeps its time.
-fn configuration(
-    condition: &str,
-    faults: &[String],
-    before: Option<&ConfigurationStateStatus>,
-    now: Timestamp,
-) -> ConfigurationStateStatus {
-    let is_valid = faults.is_empty();
-    let status = if is_valid { "True" } else { "False" };
-    let same = before
-        .into_iter()
-        .flat_map(|before| &before.conditions)
-        .find(|known| known.type_ == condition && known.status == status);
-    // The API server keeps no fractions of a second of it.
-    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
-    let summary = summary(faults);
-    let condition = Condition {
-        type_: condition.to_owned(),
-        status: status.to_owned(),
-        reason: if is_valid {
-            "Reconciled"
-        } else {
-            "ConfigurationError"
-        }
-        .to_owned(),
-        message: summary.clone(),
-        last_transition_time: same.map_or(Time(now), |known| known.last_transition_time.clone()),
-        observed_generation: None,
-    };
-    ConfigurationStateStatus {
-        result: if is_valid { "Valid" } else { "Invalid" }.to_owned(),
-        error_summary: summary,
-        conditions: vec![condition],
-    }
-}
-
-/// Octets that a summary has at most; a message of a condition may have 32,768.
-const SUMMARY: usize = 4_096;
-
-fn summary(faults: &[String]) -> String {
-    let mut text = String::new();
-    for (index, fault) in faults.iter().enumerate() {
-        if text.len() + fault.len() > SUMMARY && index > 0 {
-            let _ = write!(text, "\nand {} more", faults.len() - index);
-            break;
-        }
-        if index > 0 {
-            text.push('\n');
-        }
-        text.extend(fault.chars().take(SUMMARY));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_condition_keeps_its_time_until_it_turns() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let first = configuration("configReconcilerValid", &[], None, at(10));
-        assert_eq!(first.result, "Valid");
-        assert_eq!(first.error_summary, "");
-        assert_eq!(first.conditions[0].reason, "Reconciled");
-        let later = configuration("configReconcilerValid", &[], Some(&first), at(20));
-        assert_eq!(later, first);
-        let fault = ["BGPPeer a: no".to_owned()];
-        let broken = configuration("configReconcilerValid", &fault, Some(&later), at(30));
-        assert_eq!(broken.result, "Invalid");
-        assert_eq!(broken.error_summary, "BGPPeer a: no");
-        assert_eq!(broken.conditions[0].last_transition_time.0, at(30));
-    }
-
-    #[test]
-    fn a_summary_ends_before_it_is_too_long() {
-        let faults = vec!["x".repeat(3_000), "y".repeat(3_000), "z".to_owned()];
-        let text = summary(&faults);
-        assert!(
-            text.starts_with("xxx") && text.ends_with("\nand 2 more"),
-            "{text}"
-        );
-        assert!(summary(&["é".repeat(40_000)]).chars().count() <= SUMMARY);
-    }
 
     #[test]
     fn no_two_objects_have_one_name() {

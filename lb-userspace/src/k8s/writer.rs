@@ -34,6 +34,9 @@ pub(super) use teller::Teller;
 /// Longest wait for an answer: shorter than what is left of a Lease when it is last renewed.
 const ANSWER: Duration = Duration::from_secs(3);
 
+/// Who owns the fields that are written.
+const MANAGER: &str = "torline";
+
 /// Services in one page of a list.
 const PAGE: u32 = 500;
 
@@ -198,7 +201,10 @@ impl Writer {
         let api = Api::<Service>::namespaced(self.client.clone(), &name.namespace);
         let version = service.metadata.resource_version.as_deref();
         let patch = Patch::Merge(change.patch(version.unwrap_or_default()));
-        let parameters = PatchParams::default();
+        let parameters = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
         let patched = api.patch_status(&name.name, &parameters, &patch);
         answer("update services/status", patched).await.map(drop)
     }

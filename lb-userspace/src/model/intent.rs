@@ -235,6 +235,16 @@ impl Finding {
     /// Ends the message of a refused object of which nothing is in use.
     pub const WITHOUT_EFFECT: &str = "it has no effect until then";
 
+    /// Ends the message about objects that cannot be read any more.
+    pub const UNREAD_KEPT: &str = "the last state stays in force";
+    /// Ends the message about objects that could never be read.
+    pub const UNREAD: &str = "none is known until then";
+
+    /// Whether objects of the kind cannot be read.
+    pub fn is_unread(&self) -> bool {
+        self.message.ends_with(Self::UNREAD_KEPT) || self.message.ends_with(Self::UNREAD)
+    }
+
     /// Whether the object is refused; a mere note on one that is used says nothing of its fate.
     pub fn is_refusal(&self) -> bool {
         self.message.ends_with(Self::KEPT) || self.message.ends_with(Self::WITHOUT_EFFECT)

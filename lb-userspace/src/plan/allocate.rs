@@ -180,6 +180,8 @@ impl<'a> Allocator<'a> {
         if assignment.addresses.is_empty() {
             match self.allocate(&claim) {
                 Ok((addresses, pool)) => {
+                    assignment.error =
+                        lacking(service, &addresses).map(|family| no_second_family(pool, family));
                     assignment.addresses = addresses;
                     assignment.pool = Some(pool.to_owned());
                 }
@@ -193,13 +195,7 @@ impl<'a> Allocator<'a> {
     /// Adds the family that a PreferDualStack Service lacks, from the pool that it is in. If the pool has
     /// none, one family is what the Service settles for.
     fn upgrade(&mut self, claim: &Claim<'a>, assignment: &mut Assignment) {
-        let held = |family: &Family| {
-            assignment
-                .addresses
-                .iter()
-                .any(|addr| Family::of(*addr) == *family)
-        };
-        let lacking = claim.service.families.iter().find(|family| !held(family));
+        let lacking = lacking(claim.service, &assignment.addresses);
         let pool = assignment
             .pool
             .as_deref()
@@ -207,15 +203,12 @@ impl<'a> Allocator<'a> {
         let (Some(family), Some(pool)) = (lacking, pool) else {
             return;
         };
-        match self.ledger.next(claim, pool, *family) {
+        match self.ledger.next(claim, pool, family) {
             Some(addr) if self.ledger.assign(claim, pool, &[addr]).is_ok() => {
                 assignment.addresses.push(addr);
             }
             _ => {
-                assignment.error = Some(AllocateError::NoSecondFamily {
-                    pool: pool.to_owned(),
-                    family: *family,
-                });
+                assignment.error = Some(no_second_family(pool, family));
             }
         }
     }
@@ -318,6 +311,23 @@ impl<'a> Allocator<'a> {
         } else {
             None
         }
+    }
+}
+
+/// The first family of the Service's of which it has no address.
+fn lacking(service: &Service, addresses: &[IpAddr]) -> Option<Family> {
+    let is_held = |family: &Family| addresses.iter().any(|addr| Family::of(*addr) == *family);
+    service
+        .families
+        .iter()
+        .copied()
+        .find(|family| !is_held(family))
+}
+
+fn no_second_family(pool: &str, family: Family) -> AllocateError {
+    AllocateError::NoSecondFamily {
+        pool: pool.to_owned(),
+        family,
     }
 }
 

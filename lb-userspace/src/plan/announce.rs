@@ -2,10 +2,12 @@
 //! and NDP.
 //!
 //! `bgp` decides the routes of this node, `layer2` who answers ARP and NDP. Both read the same things
-//! about a Service: [`Subject`]. `withheld` says in MetalLB's words why an address is not announced.
+//! about a Service: [`Subject`]. `withheld` says in MetalLB's words why an address is not announced, `nowhere` which Services
+//! no node announces.
 
 pub mod bgp;
 pub mod layer2;
+pub mod nowhere;
 mod withheld;
 
 use std::collections::BTreeMap;

@@ -4,26 +4,30 @@
 //! What it says is what the programs hold, not what was asked for. It says so at most once a second, so that
 //! a rolling update of many Services is no flood of writes.
 
-use std::collections::BTreeSet;
+mod silence;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::control::Desired;
 use super::datapath::Programmed;
 use super::sessions::SessionBook;
 use super::source::Snapshot;
-use crate::k8s::status::{Board, ClusterBoard, SessionLine, StatusWriter};
+use crate::k8s::status::{Board, ClusterBoard, Faults, SessionLine, StatusWriter};
 use crate::k8s::writer::WriteError;
 use crate::model::bfd::BfdState;
 use crate::model::intent::{Finding, Intent};
 use crate::model::session_status::SessionState;
+use crate::net::clock;
 use crate::plan::allocate::usage;
 use crate::telemetry::chain;
+use silence::Silence;
 
 /// Between two rounds at least.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -45,8 +49,9 @@ pub struct Inputs {
 
 /// Runs until an input ends.
 pub async fn run(mut writer: StatusWriter, mut inputs: Inputs) {
-    let mut complaints = BTreeSet::new();
+    let mut complaints = BTreeMap::new();
     let mut board = Board::default();
+    let mut silence = Silence::default();
     let mut ticks = interval(PAUSE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -66,21 +71,24 @@ pub async fn run(mut writer: StatusWriter, mut inputs: Inputs) {
         }
         inputs.read(&mut board);
         let errors = writer.write(&board, Timestamp::now()).await;
-        if errors.is_empty() && !complaints.is_empty() {
-            info!("what this node does is written down again");
-            complaints.clear();
-        }
         complain(&mut complaints, &errors);
+        silence.look(&inputs, &mut writer, clock::now()).await;
     }
 }
 
-/// Says each complaint once, until nothing is wrong.
-fn complain(known: &mut BTreeSet<String>, errors: &[WriteError]) {
+/// How long nobody hears again of what is still wrong.
+const REMINDER: Duration = Duration::from_secs(300);
+
+/// Says each complaint, and says it again after a while.
+fn complain(said: &mut BTreeMap<String, Instant>, errors: &[WriteError]) {
+    let now = clock::now();
+    said.retain(|_, at| now.duration_since(*at) < REMINDER);
     for error in errors {
         let text = chain(error).to_string();
-        if known.insert(text.clone()) {
+        said.entry(text).or_insert_with_key(|text| {
             warn!("{text}; tried again");
-        }
+            now
+        });
     }
 }
 
@@ -90,6 +98,8 @@ impl Inputs {
         let was_programmed = self.programmed.has_changed().unwrap_or(false);
         if let Some(programmed) = &*self.programmed.borrow_and_update()
             && was_programmed
+            // What is missing then is still served, as the programs know it from before.
+            && !programmed.desired.intent.dataplane.is_partial
         {
             announcements(&programmed.desired.intent, board);
         }
@@ -97,11 +107,14 @@ impl Inputs {
         let snapshot = self.snapshots.borrow().clone();
         board.faults = faults(&desired.findings, |_| true);
         board.sessions = self.lines(&desired.intent);
-        // While something of the source is missing, more may be in use than is known.
-        let speaks = *self.holds_lease.borrow() && !snapshot.cluster.is_partial;
-        board.cluster = speaks.then(|| ClusterBoard {
+        let is_partial = snapshot.cluster.is_partial;
+        board.cluster = self.holds_lease.borrow().then(|| ClusterBoard {
             faults: faults(&desired.findings, |kind| kind == "IPAddressPool"),
-            pools: usage(&snapshot.cluster.pools, &desired.intent.services),
+            // While something of the source is missing, more may be in use than is known.
+            pools: match is_partial {
+                true => BTreeMap::new(),
+                false => usage(&snapshot.cluster.pools, &desired.intent.services),
+            },
         });
     }
 
@@ -163,16 +176,23 @@ const CONFIGURATION: [&str; 7] = [
     "Secret",
 ];
 
-/// What keeps objects of the configuration from being used, of kinds that `is_wanted`.
-fn faults(findings: &BTreeSet<Finding>, is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
-    let kind = |finding: &Finding| {
-        let kind = finding.object.split(' ').next().unwrap_or_default();
-        CONFIGURATION.contains(&kind) && is_wanted(kind)
-    };
-    let faults = findings
+/// What is wrong with objects of the configuration, of kinds that `is_wanted`.
+fn faults(findings: &BTreeSet<Finding>, is_wanted: impl Fn(&str) -> bool) -> Faults {
+    let of_kind: Vec<_> = findings
         .iter()
-        .filter(|finding| finding.is_refusal() && kind(finding));
-    faults.map(ToString::to_string).collect()
+        .filter(|finding| {
+            let kind = finding.object.split(' ').next().unwrap_or_default();
+            CONFIGURATION.contains(&kind) && is_wanted(kind)
+        })
+        .collect();
+    let texts = |is_one: fn(&Finding) -> bool| {
+        let ones = of_kind.iter().filter(|finding| is_one(finding));
+        ones.map(ToString::to_string).collect()
+    };
+    Faults {
+        refused: texts(Finding::is_refusal),
+        unread: texts(Finding::is_unread),
+    }
 }
 
 /// As RFC 4271 §8.2.2 writes it.

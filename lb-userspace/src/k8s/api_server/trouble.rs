@@ -68,8 +68,8 @@ pub(super) fn findings<'a>(
                 object: object(name),
                 field: String::new(),
                 message: match is_complete {
-                    true => format!("{message}; the last state stays in force"),
-                    false => format!("{message}; none is known until then"),
+                    true => format!("{message}; {}", Finding::UNREAD_KEPT),
+                    false => format!("{message}; {}", Finding::UNREAD),
                 },
             }),
             Trouble::Absent => {}
@@ -82,7 +82,8 @@ pub(super) fn findings<'a>(
         object: String::new(),
         field: String::new(),
         message: format!(
-            "the API server does not answer: {message}; the last state stays in force"
+            "the API server does not answer: {message}; {}",
+            Finding::UNREAD_KEPT
         ),
     }));
     findings
