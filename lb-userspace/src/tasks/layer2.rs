@@ -1,5 +1,5 @@
-//! Tells the segment which addresses this node answers for, and the other agents
-//! too.
+//! Tells the segment which addresses this node answers for, and the other
+//! agents too.
 //!
 //! What the maps hold is what counts: an address is announced when the programs answer for it, and claimed
 //! towards other agents until they do not any more. `proto::announcement` says when neighbours are told,
