@@ -4,6 +4,7 @@
 //! `run` does and measures; `report` says what that must amount to. Exit status: 0 when every line is as it
 //! must be, 1 when one is not, 2 when this machine cannot run it.
 
+mod layer2;
 mod report;
 mod run;
 
@@ -28,6 +29,9 @@ struct Args {
     /// End with one line of JSON on standard output; the table goes to standard error
     #[arg(long)]
     json: bool,
+    /// Take away the node that answers ARP and NDP for the VIPs, in three ways
+    #[arg(long, conflicts_with_all = ["keep", "remove"])]
+    l2: bool,
     /// Leave everything up, and say how to look around
     #[arg(long)]
     keep: bool,
@@ -68,9 +72,13 @@ fn remove() -> Result<ExitCode> {
 
 fn demo(args: &Args) -> Result<ExitCode> {
     check_environment()?;
-    let mut demo = Demo::build(LAB)?;
     let mut report = Report::default();
-    if let Err(error) = demo.run(&mut report) {
+    let mut demo = (!args.l2).then(|| Demo::build(LAB)).transpose()?;
+    let outcome = match &mut demo {
+        Some(demo) => demo.run(&mut report),
+        None => layer2::run(&mut report),
+    };
+    if let Err(error) = outcome {
         writeln!(io::stderr(), "\n{error:#}")?;
         report.fail("the demo runs to its end");
     }
@@ -80,7 +88,9 @@ fn demo(args: &Args) -> Result<ExitCode> {
     } else {
         write!(io::stdout(), "\n{}", report.table())?;
     }
-    if args.keep {
+    if args.keep
+        && let Some(demo) = demo
+    {
         write!(io::stderr(), "\n{}", demo.keep()?)?;
     }
     Ok(if report.is_ok() {

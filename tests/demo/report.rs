@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use comfy_table::{Table, presets};
+use harness::layer2::Seen;
 use serde::Serialize;
 
 /// The findings. A number nobody measured is `null`.
@@ -29,8 +30,44 @@ pub(crate) struct Report {
     pub(crate) broken_on_scale_up: Option<usize>,
     /// How long new connections failed after the cut, in milliseconds.
     pub(crate) recovery_ms: Option<u128>,
+    /// What happened at layer 2, with `--l2`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rounds: Vec<Round>,
     #[serde(skip)]
     lines: Vec<Line>,
+}
+
+/// The leader of the VIPs was taken away once.
+#[derive(Debug, Serialize)]
+pub(crate) struct Round {
+    /// How.
+    pub(crate) mechanism: &'static str,
+    /// Longest gap in echo replies, in milliseconds.
+    pub(crate) gap_ms: u128,
+    /// Echo requests without a reply.
+    pub(crate) lost: usize,
+    /// How long new connections failed, in milliseconds.
+    pub(crate) recovery_ms: u128,
+    /// Open connections to pods of other nodes.
+    pub(crate) connections: usize,
+    /// Those that broke.
+    pub(crate) broken: usize,
+}
+
+impl Round {
+    /// The worse of both families.
+    pub(crate) fn new(mechanism: &'static str, seen: &Seen) -> Self {
+        let [v4, v6] = seen.pings;
+        let [new4, new6] = seen.new;
+        Self {
+            mechanism,
+            gap_ms: v4.gap.max(v6.gap).as_millis(),
+            lost: v4.lost + v6.lost,
+            recovery_ms: new4.max(new6).as_millis(),
+            connections: seen.connections,
+            broken: seen.broken,
+        }
+    }
 }
 
 /// A BGP session.

@@ -1,5 +1,5 @@
-//! A segment on which nodes answer ARP and NDP for the VIPs of a Service, with a
-//! client on it, and ways to take the leader away.
+//! A segment on which nodes answer ARP and NDP for the VIPs of a Service, with
+//! a client on it, and ways to take the leader away.
 //!
 //! The bridge snoops MLD and asks who listens, as a managed switch does: neighbour solicitations reach only ports
 //! behind which somebody has joined their group.
@@ -105,7 +105,7 @@ impl Segment {
         let serve = |pod: &_| serve(pod);
         let servers = pods.map(serve).collect::<Result<_>>()?;
         // Several agents that load their programs at once take their time on a small machine.
-        wait::until("the agents to be ready", SETTLE * 4, || {
+        wait::until("the agents to be ready", SETTLE * 8, || {
             cluster.wait_ready()
         })?;
         let segment = Self {

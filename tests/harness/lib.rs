@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod apiserver;
+pub mod asker;
 pub mod cluster;
 pub mod frame;
 pub mod hops;

@@ -107,21 +107,30 @@ pub fn turns(words: &[Word], address: IpAddr) -> Vec<&str> {
     turns
 }
 
+/// The longest time in which nobody spoke for an address, between two words for it.
+pub fn longest_silence(words: &[Word], address: IpAddr) -> Option<Duration> {
+    let of_address = words.iter().filter(|word| word.address == address);
+    let times: Vec<_> = of_address.map(|word| word.at).collect();
+    let pauses = times.windows(2).map(|pair| pair[1] - pair[0]);
+    let longest = pauses.fold(None, |longest: Option<f64>, pause| {
+        Some(longest.map_or(pause, |longest| longest.max(pause)))
+    });
+    longest.map(|pause| Duration::from_secs_f64(pause.max(0.0)))
+}
+
 /// `TIME PORT In … ethertype ARP …: Reply ADDRESS is-at MAC` and its like.
 fn parse(line: &str) -> Option<Word> {
     let mut words = line.split_whitespace();
     let at = words.next()?.parse().ok()?;
     let node = words.next()?.to_owned();
+    let is_broadcast = words.next()? == "B";
     let after = |mark: &str| {
         let (_, rest) = line.split_once(mark)?;
         let text = rest.split([' ', ',']).next()?;
         text.parse::<IpAddr>().ok()
     };
     let (address, is_unasked) = if let Some(address) = after(": Reply ") {
-        (
-            address,
-            line.contains("Broadcast") || line.contains("ff:ff:ff:ff:ff:ff"),
-        )
+        (address, is_broadcast)
     } else if let Some(address) = after(" tgt is ") {
         (address, line.contains("> ff02::1:"))
     } else {
@@ -163,6 +172,7 @@ mod tests {
             ]
         );
         let v4 = "192.0.2.200".parse().unwrap();
+        assert_eq!(longest_silence(&words, v4), Some(Duration::from_secs(2)));
         assert_eq!(turns(&words, v4), ["node-a", "node-b"]);
         assert_eq!(words[2].address.to_string(), "2001:db8:2::200");
     }

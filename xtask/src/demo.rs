@@ -17,7 +17,7 @@ use crate::{
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Args {
-    /// Passed to the demo: `--json`, `--keep`, `--help`.
+    /// Passed to the demo: `--l2`, `--json`, `--keep`, `--help`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<OsString>,
 }

@@ -1,5 +1,5 @@
-//! Tells the segment which addresses this node answers for, and the other agents
-//! too.
+//! Tells the segment which addresses this node answers for, and the other
+//! agents too.
 //!
 //! What the maps hold is what counts: an address is announced when the programs answer for it, and claimed
 //! towards other agents until they do not any more. `proto::announcement` says when neighbours are told,
@@ -113,6 +113,11 @@ impl Layer2 {
             addresses: held,
         };
         let key = key_from_secret(&PUBLIC_PEER_KEY);
+        // Memberships ended with the agent before: a switch that asks once more before it forgets hears of these.
+        let port = Port {
+            wanted: groups(&own.addresses),
+            ..Port::default()
+        };
         Self {
             node,
             exchange: Exchange::new(key, clock::since_epoch_nanos(), own.clone()),
@@ -121,7 +126,7 @@ impl Layer2 {
             awaited: BTreeMap::new(),
             contested: BTreeSet::new(),
             sockets: [None, None],
-            port: Port::default(),
+            port,
             is_isolated: false,
             has_published: false,
             checked: None,
@@ -225,6 +230,8 @@ impl Layer2 {
         if is_isolated != self.is_isolated {
             self.is_isolated = is_isolated;
             self.exchange.forget(now);
+            // Whoever was silent meanwhile is given all the time again.
+            self.awaited.clear();
         }
         for (name, state) in inputs.states.borrow().iter() {
             if *state == State::Gone {
@@ -255,11 +262,7 @@ impl Layer2 {
             addresses: answered,
         };
         self.exchange.set_own(self.own.clone(), now);
-        let groups = announced.iter().filter_map(|addr| match addr {
-            IpAddr::V4(_) => None,
-            IpAddr::V6(addr) => Some(announcement::solicited_node(*addr)),
-        });
-        self.port.wanted = groups.collect();
+        self.port.wanted = groups(&announced);
         // What fails is tried again when the link is looked at.
         let _ = self.port.join();
     }
@@ -404,6 +407,15 @@ impl Port {
         }
         outcome
     }
+}
+
+/// The groups that solicitations for these go to.
+fn groups(addresses: &BTreeSet<IpAddr>) -> BTreeSet<Ipv6Addr> {
+    let groups = addresses.iter().filter_map(|addr| match addr {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(addr) => Some(announcement::solicited_node(*addr)),
+    });
+    groups.collect()
 }
 
 fn to_model(claim: &claim::Claim) -> Claim {
