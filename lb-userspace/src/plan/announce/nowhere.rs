@@ -8,6 +8,7 @@ use super::{Subject, Withheld};
 use crate::model::cluster::Cluster;
 use crate::model::intent::ServiceState;
 use crate::model::name::ObjectName;
+use crate::plan::Context;
 use crate::plan::backends::Nodes;
 
 /// Services with addresses that no node announces, and what keeps that from happening. `services` is what
@@ -20,7 +21,12 @@ pub fn nowhere(
     gone: &BTreeSet<String>,
 ) -> BTreeMap<ObjectName, Withheld> {
     let places = Nodes::new(cluster, node);
-    let mut election = Election::new(cluster, "", gone);
+    let context = Context {
+        node: node.to_owned(),
+        gone: gone.clone(),
+        ..Context::default()
+    };
+    let mut election = Election::new(cluster, &context);
     let mut speakers: Option<Vec<Speaker<'_>>> = None;
     let mut found = BTreeMap::new();
     for (name, state) in services {
@@ -88,7 +94,7 @@ const fn progress(withheld: Withheld) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::compute::{Context, compute};
+    use crate::plan::compute::compute;
     use crate::plan::fixture::{
         bgp_advertisement, endpoint, l2_advertisement, named, node, object, peer, pool, service,
     };
