@@ -10,4 +10,5 @@ pub mod peer_options;
 pub mod peer_report;
 pub mod segment;
 pub mod session_status;
+pub mod shared_map;
 pub mod status;

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -15,6 +16,7 @@ use super::bfd::BfdProfile;
 use super::name::ObjectName;
 use super::password::Password;
 use super::peer_options::PeerOptions;
+use super::shared_map::SharedMap;
 
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
@@ -25,13 +27,13 @@ pub struct Cluster {
     /// Objects may be missing, since some of the source could not be read.
     pub is_partial: bool,
     /// Services of every type, by name.
-    pub services: BTreeMap<ObjectName, Service>,
+    pub services: SharedMap<ObjectName, Service>,
     /// Endpoints by Service name: all its EndpointSlices together.
-    pub endpoints: BTreeMap<ObjectName, Vec<Endpoint>>,
+    pub endpoints: SharedMap<ObjectName, Vec<Endpoint>>,
     /// Nodes by name.
-    pub nodes: BTreeMap<String, Node>,
+    pub nodes: SharedMap<String, Node>,
     /// Labels of each namespace.
-    pub namespaces: BTreeMap<String, Labels>,
+    pub namespaces: SharedMap<String, Labels>,
     /// IPAddressPools by name.
     pub pools: BTreeMap<String, Pool>,
     /// BGPPeers by name.
@@ -200,9 +202,9 @@ pub struct Endpoint {
     /// Pod address.
     pub addr: IpAddr,
     /// Node it runs on, if known.
-    pub node: Option<String>,
+    pub node: Option<Arc<str>>,
     /// Target ports by name and protocol.
-    pub ports: BTreeMap<(String, Protocol), u16>,
+    pub ports: Arc<BTreeMap<(String, Protocol), u16>>,
     /// `conditions.ready` is not false.
     pub ready: bool,
     /// `conditions.serving`; where absent, as `ready`.

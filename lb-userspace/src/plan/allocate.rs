@@ -31,6 +31,7 @@ use crate::model::cluster::Pool;
 use crate::model::cluster::Service;
 use crate::model::intent::Finding;
 use crate::model::name::ObjectName;
+use crate::model::shared_map::SharedMap;
 
 /// What a Service holds.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -56,9 +57,9 @@ pub struct Allocation {
 
 /// Gives every LoadBalancer Service its addresses.
 pub fn allocate(
-    services: &BTreeMap<ObjectName, Service>,
+    services: &SharedMap<ObjectName, Service>,
     pools: &BTreeMap<String, Pool>,
-    namespaces: &BTreeMap<String, Labels>,
+    namespaces: &SharedMap<String, Labels>,
 ) -> Allocation {
     let mut findings = Vec::new();
     let pools = Pools::new(pools, namespaces, &mut findings);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::model::cluster::Cluster;
 use crate::model::cluster::Endpoint;
@@ -15,6 +16,7 @@ use crate::model::cluster::TrafficPolicy;
 use crate::model::intent::BackendIntent;
 use crate::model::intent::Finding;
 use crate::model::name::ObjectName;
+use crate::model::shared_map::SharedMap;
 
 /// Whether an endpoint counts as serving, as MetalLB sees it: a terminating pod may still serve.
 pub fn serves(endpoint: &Endpoint) -> bool {
@@ -23,7 +25,7 @@ pub fn serves(endpoint: &Endpoint) -> bool {
 
 /// The nodes, by name and by address.
 pub struct Nodes<'a> {
-    by_name: &'a BTreeMap<String, Node>,
+    by_name: &'a SharedMap<String, Node>,
     by_addr: HashMap<IpAddr, &'a str>,
     local: &'a str,
 }
@@ -120,7 +122,7 @@ impl<'a> Behind<'a> {
             .map(|((addr, port), (grade, node, weight))| BackendIntent {
                 addr,
                 port,
-                node: node.to_owned(),
+                node: Arc::from(node),
                 weight: if Some(grade) == best && grade > Grade::Silent {
                     weight
                 } else {

@@ -4,6 +4,7 @@
 //! is written: what looks free may be taken.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
@@ -12,7 +13,11 @@ use tracing::{debug, info, warn};
 
 use super::control::Desired;
 use super::source::Snapshot;
-use crate::k8s::writer::{Assigned, Round, WriteError, Writer};
+use crate::k8s::writer::{Assigned, Round, Writer};
+use crate::model::cluster::Service;
+use crate::model::intent::ServiceState;
+use crate::model::name::ObjectName;
+use crate::model::shared_map::SharedMap;
 use crate::telemetry::chain;
 
 /// Runs until an input ends, or it is told to stop; then gives the Lease back.
@@ -24,13 +29,15 @@ pub async fn run(
 ) {
     let mut was_ours = false;
     let mut complaint = None;
+    let mut brief = Brief::default();
     loop {
         let outcome = {
             let snapshot = snapshots.borrow().clone();
             let wanted = Arc::clone(&desired.borrow_and_update());
             let is_of_snapshot = wanted.revision == snapshot.revision && wanted.revision > 0;
             if is_of_snapshot && !snapshot.cluster.is_partial {
-                round(&mut writer, &snapshot, &wanted).await
+                brief.follow(&snapshot, &wanted);
+                writer.round(&brief.seen, &brief.wanted).await
             } else {
                 Ok(Round::Behind)
             }
@@ -66,21 +73,26 @@ pub async fn run(
     }
 }
 
-async fn round(
-    writer: &mut Writer,
-    snapshot: &Snapshot,
-    desired: &Desired,
-) -> Result<Round, WriteError> {
-    let services = &snapshot.cluster.services;
-    let seen = services
-        .iter()
-        .map(|(name, service)| (name.clone(), service.status_addresses.clone()))
-        .collect();
-    let wanted: BTreeMap<_, _> = desired
-        .intent
-        .services
-        .iter()
-        .map(|(name, state)| {
+/// What a round is about; put together when it is another one.
+#[derive(Default)]
+struct Brief {
+    services: SharedMap<ObjectName, Service>,
+    states: SharedMap<ObjectName, ServiceState>,
+    seen: BTreeMap<ObjectName, Vec<IpAddr>>,
+    wanted: BTreeMap<ObjectName, Assigned>,
+}
+
+impl Brief {
+    fn follow(&mut self, snapshot: &Snapshot, desired: &Desired) {
+        let services = &snapshot.cluster.services;
+        let states = &desired.intent.services;
+        if self.services.is_same(services) && self.states.is_same(states) {
+            return;
+        }
+        let seen = services
+            .iter()
+            .map(|(name, service)| (name.clone(), service.status_addresses.clone()));
+        let wanted = states.iter().map(|(name, state)| {
             let service = services.get(name);
             let assigned = Assigned {
                 addresses: state.addresses.clone(),
@@ -90,7 +102,12 @@ async fn round(
                 is_misread: service.is_some_and(|service| service.requested_addresses.is_err()),
             };
             (name.clone(), assigned)
-        })
-        .collect();
-    writer.round(&seen, &wanted).await
+        });
+        *self = Self {
+            services: services.clone(),
+            states: states.clone(),
+            seen: seen.collect(),
+            wanted: wanted.collect(),
+        };
+    }
 }

@@ -1,6 +1,6 @@
 //! Turns what the source says into what this node is to do.
 //!
-//! Computes anew when the source changes and when a node goes or comes back. Findings are logged once, when
+//! Computes when the source changes and when a node goes or comes back. Findings are logged once, when
 //! they appear and when they are settled. The live node with the lowest
 //! name keeps what an API server would keep for a directory: which Service has which address.
 
@@ -16,8 +16,10 @@ use tracing::{debug, info, warn};
 use super::liveness::{self, States};
 use super::source::Snapshot;
 use crate::k8s::state::{ServiceRecord, State, StateFile};
-use crate::model::cluster::Cluster;
+use crate::model::cluster::{Cluster, Service};
 use crate::model::intent::{Finding, Intent, ServiceState};
+use crate::model::name::ObjectName;
+use crate::model::shared_map::SharedMap;
 use crate::plan;
 use crate::proto::liveness::{GRACE, INTERVAL, State as Liveness};
 use crate::telemetry::chain;
@@ -34,9 +36,9 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// From a snapshot.
-    pub fn of(snapshot: &Snapshot, context: &plan::Context) -> Self {
-        let intent = plan::compute(&snapshot.cluster, context);
+    /// From a snapshot, by a planner that computed the one before, if there was one.
+    pub fn of(snapshot: &Snapshot, context: &plan::Context, planner: &mut plan::Planner) -> Self {
+        let intent = planner.compute(&snapshot.cluster, context);
         let findings = snapshot
             .findings
             .iter()
@@ -47,6 +49,25 @@ impl Desired {
             revision: snapshot.revision,
             intent,
             findings,
+        }
+    }
+}
+
+/// What decides whether there is anything to be written to a state file, its present contents included: they are
+/// in the Services, and what is wrong with them is in the findings.
+#[derive(PartialEq)]
+struct Grounds {
+    services: SharedMap<ObjectName, Service>,
+    states: SharedMap<ObjectName, ServiceState>,
+    findings: Vec<Finding>,
+}
+
+impl Grounds {
+    fn of(snapshot: &Snapshot, intent: &Intent) -> Self {
+        Self {
+            services: snapshot.cluster.services.clone(),
+            states: intent.services.clone(),
+            findings: snapshot.findings.clone(),
         }
     }
 }
@@ -67,6 +88,8 @@ pub async fn run(
         return;
     }
     hear_others(&context.node, &snapshots, &mut states).await;
+    let mut planner = plan::Planner::default();
+    let mut kept = None;
     loop {
         let snapshot = snapshots.borrow_and_update().clone();
         let known = states.borrow_and_update().clone();
@@ -74,7 +97,7 @@ pub async fn run(
             gone: liveness::gone(&known),
             ..context.clone()
         };
-        let desired = block_in_place(|| Desired::of(&snapshot, &context));
+        let desired = block_in_place(|| Desired::of(&snapshot, &context, &mut planner));
         log_findings(&output.borrow().findings, &desired.findings);
         debug!(
             revision = desired.revision,
@@ -84,11 +107,19 @@ pub async fn run(
             "intent"
         );
         let writes = is_writer(&snapshot.cluster, &context.node, &known);
-        if writes
-            && let Some(state) = &state
-            && let Err(error) = block_in_place(|| state.write(&to_keep(&desired.intent)))
-        {
-            warn!("{}", chain(&error));
+        if writes && let Some(state) = &state {
+            let grounds = Grounds::of(&snapshot, &desired.intent);
+            if kept.as_ref() != Some(&grounds) {
+                kept = match block_in_place(|| state.write(&to_keep(&desired.intent))) {
+                    Ok(_) => Some(grounds),
+                    Err(error) => {
+                        warn!("{}", chain(&error));
+                        None
+                    }
+                };
+            }
+        } else {
+            kept = None;
         }
         output.send_replace(Arc::new(desired));
         let matters = |states: &States| {

@@ -1,6 +1,5 @@
 //! Which node answers ARP and NDP for an address.
 
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -17,6 +16,7 @@ use crate::model::cluster::Cluster;
 use crate::model::cluster::L2Advertisement;
 use crate::model::cluster::Node;
 use crate::model::cluster::TrafficPolicy;
+use crate::model::shared_map::SharedMap;
 
 /// Who leads an address.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -123,7 +123,7 @@ pub fn elect<'a>(candidates: impl Iterator<Item = &'a str>, addr: IpAddr) -> Opt
 }
 
 fn candidates<'a>(
-    nodes: &'a BTreeMap<String, Node>,
+    nodes: &'a SharedMap<String, Node>,
     gone: &BTreeSet<String>,
     ads: &[&L2Advertisement],
 ) -> Vec<&'a str> {

@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 
 use super::Layout;
 use super::Table;
-use super::lookup::is_same;
 use crate::model::intent::FrontendName;
 
 /// Slots by frontend.
@@ -56,13 +55,10 @@ impl Forgotten {
     pub fn changed(&mut self, before: &Layout, after: &Layout) -> Scope {
         self.0.retain(|name, _| after.frontends.contains_key(name));
         let mut scope = Slots::new();
-        for (name, table) in &after.frontends {
-            let Some(old) = before.frontends.get(name) else {
+        for change in after.changes(before) {
+            let (name, Some((old, table))) = (change.key, change.before.zip(change.after)) else {
                 continue;
             };
-            if is_same(name, before, after) {
-                continue;
-            }
             let strays = self.0.get(name);
             let changed = changed(old, table, |slot| {
                 strays.is_some_and(|strays| strays.contains(&slot))

@@ -1,6 +1,6 @@
 //! What agents make of each other's tables.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use lb_common::maps::Slot;
 
@@ -16,7 +16,7 @@ fn with_pods(pods: &[u16]) -> DataplaneIntent {
     let pods: Vec<_> = pods.iter().map(|pod| (*pod, 1)).collect();
     DataplaneIntent {
         node: HERE.into(),
-        frontends: BTreeMap::from([(name(1), frontend(LENGTH, &pods))]),
+        frontends: [(name(1), frontend(LENGTH, &pods))].into(),
         ..DataplaneIntent::default()
     }
 }
