@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+mod bench;
 mod build;
 mod check;
 mod demo;
@@ -38,6 +39,7 @@ mod verify;
         cargo xtask test prog netns      these suites only\n  \
         cargo xtask test breaks --json   what must not break 10,000 connections, as JSON\n  \
         cargo xtask test interop         the BGP speaker and five makes of router, a table\n  \
+        cargo xtask bench control        what a change costs among 10,000 Services\n  \
         cargo xtask build --release      target/release/torline, kernel programs inside\n  \
         cargo xtask model                what it takes to keep connections, by kind of change\n  \
         cargo xtask setup --check        what this machine lacks, and why it is wanted\n\n\
@@ -62,6 +64,8 @@ enum Verb {
     Demo(demo::Args),
     /// Load the programs into this kernel and print what they cost.
     Verify(verify::Args),
+    /// Measure what the design promises.
+    Bench(bench::Args),
     /// Show in a model what each kind of change does to connections; needs no root.
     Model(model::Args),
 }
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => suites::main(&args),
         Verb::Demo(args) => demo::main(&args),
         Verb::Verify(args) => verify::main(&args),
+        Verb::Bench(args) => bench::main(&args),
         Verb::Model(args) => model::main(&args),
     };
     match outcome {
