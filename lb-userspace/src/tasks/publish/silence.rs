@@ -76,7 +76,7 @@ fn found(inputs: &Inputs) -> BTreeMap<ObjectName, Why> {
             let vip = dataplane.vips.get(addr);
             vip.is_some_and(|vip| vip.answer_neighbors)
         };
-        if leads && !state.addresses.iter().any(answers) {
+        if leads && !state.l2_interfaces.is_empty() && !state.addresses.iter().any(answers) {
             let note = format!(
                 "node \"{}\" is to answer ARP and NDP, and has none of the interfaces that \
                  L2Advertisements list: {:?}",
