@@ -196,7 +196,11 @@ pub struct Rehearsal {
 pub async fn rehearse(settings: &Settings) -> anyhow::Result<Rehearsal> {
     let (netlink, _changes) = netlink::connect()?;
     let snapshot = settings.open_source().await?.read().await?;
-    let desired = Desired::of(&snapshot, &settings.context());
+    let desired = Desired::of(
+        &snapshot,
+        &settings.context(),
+        &mut plan::Planner::default(),
+    );
     let nodes = neighbor::peers(&desired);
     let view = neighbor::look(&netlink, &settings.interface, &nodes).await?;
     if view.segment.ifindex == 0 {

@@ -12,5 +12,6 @@ pub mod peer_report;
 pub mod pool_usage;
 pub mod segment;
 pub mod session_status;
+pub mod shared_map;
 pub mod status;
 pub mod virtual_switch;

@@ -22,4 +22,5 @@ pub mod switch;
 pub use compute::Context;
 pub use compute::PUBLIC_FLOW_KEY;
 pub use compute::PUBLIC_PEER_KEY;
+pub use compute::Planner;
 pub use compute::compute;

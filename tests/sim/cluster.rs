@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use lb_common::addr::Mac;
 use lb_userspace::model::cluster::{
@@ -187,12 +188,14 @@ pub(crate) fn describe<'a>(
 fn endpoint(pod: &Pod) -> Endpoint {
     Endpoint {
         addr: pod.addr,
-        node: Some(node_name(pod.node)),
-        ports: [
-            (("tcp".to_owned(), Protocol::Tcp), TCP_TARGET),
-            (("udp".to_owned(), Protocol::Udp), UDP_TARGET),
-        ]
-        .into(),
+        node: Some(node_name(pod.node).into()),
+        ports: Arc::new(
+            [
+                (("tcp".to_owned(), Protocol::Tcp), TCP_TARGET),
+                (("udp".to_owned(), Protocol::Udp), UDP_TARGET),
+            ]
+            .into(),
+        ),
         ready: pod.is_ready && !pod.is_terminating,
         serving: pod.is_ready,
         terminating: pod.is_terminating,
@@ -205,7 +208,7 @@ pub(crate) fn without_dead(cluster: &Cluster, dead: &BTreeSet<NodeId>) -> Cluste
     let mut cluster = cluster.clone();
     let dead: BTreeSet<String> = dead.iter().map(|node| node_name(*node)).collect();
     for endpoints in cluster.endpoints.values_mut() {
-        endpoints.retain(|endpoint| endpoint.node.as_ref().is_none_or(|n| !dead.contains(n)));
+        endpoints.retain(|endpoint| endpoint.node.as_deref().is_none_or(|n| !dead.contains(n)));
     }
     cluster
 }

@@ -51,6 +51,17 @@ pub(crate) fn lab_binary(name: &str) -> Result<std::path::PathBuf> {
     Ok(build::target_dir().join("debug").join(name))
 }
 
+/// Builds one that measures.
+///
+/// # Errors
+/// When the compiler fails.
+pub(crate) fn release_binary(name: &str) -> Result<std::path::PathBuf> {
+    let mut cargo = sh::cargo();
+    cargo.args(["build", "--release", "--package", "lb-tests", "--bin", name]);
+    sh::run(&mut cargo)?;
+    Ok(build::target_dir().join("release").join(name))
+}
+
 /// A command that runs `program` as root, with this environment.
 ///
 /// # Errors

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+mod bench;
 mod build;
 mod check;
 mod demo;
@@ -40,6 +41,7 @@ mod verify;
         cargo xtask test prog netns      these suites only\n  \
         cargo xtask test breaks --json   what must not break 10,000 connections, as JSON\n  \
         cargo xtask test interop         the BGP speaker and five makes of router, a table\n  \
+        cargo xtask bench control        what a change costs among 10,000 Services\n  \
         cargo xtask build --release      target/release/torline, kernel programs inside\n  \
         cargo xtask rfc                  what the RFCs ask, and where it is done\n  \
         cargo xtask dist                 target/dist: a static binary and an OCI archive\n  \
@@ -70,6 +72,8 @@ enum Verb {
     Verify(verify::Args),
     /// Write docs/rfc.md: what the RFCs ask, the line that does it, the test that shows it.
     Rfc(rfc::Args),
+    /// Measure what the design promises.
+    Bench(bench::Args),
     /// Show in a model what each kind of change does to connections; needs no root.
     Model(model::Args),
 }
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::main(&args),
         Verb::Verify(args) => verify::main(&args),
         Verb::Rfc(args) => rfc::main(&args),
+        Verb::Bench(args) => bench::main(&args),
         Verb::Model(args) => model::main(&args),
     };
     match outcome {

@@ -44,7 +44,7 @@ fn render(rehearsal: &Rehearsal) -> String {
                 .try_for_each(|step| writeln!(text, "write: {step}")),
         };
     }
-    for (peer, session) in &rehearsal.intent.sessions {
+    for (peer, session) in &*rehearsal.intent.sessions {
         let config = &session.config;
         let _ = writeln!(
             text,

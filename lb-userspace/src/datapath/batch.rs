@@ -30,7 +30,8 @@ struct Attributes {
     flags: u64,
 }
 
-/// Calls `each` with index and value of every element of an array whose values are `V`s.
+/// Calls `each` with index and value of every element that is not zero, and of others, of an array whose values
+/// are `V`s.
 ///
 /// # Errors
 /// The map is no array, its values are of another size, or the kernel refuses.
@@ -45,6 +46,7 @@ where
     }
     let mut keys = vec![0u32; CHUNK as usize];
     let mut values = vec![V::new_zeroed(); CHUNK as usize];
+    let zeroes = vec![0; size_of_val(values.as_slice())];
     let mut position = 0u32;
     let mut first = 0;
     while first < length {
@@ -82,8 +84,12 @@ where
             }
         }
         let count = attributes.count.min(CHUNK) as usize;
-        for (key, value) in keys.iter().zip(&values).take(count) {
-            each(*key, *value);
+        // Most of a large array was never used, and is passed over by the thousand.
+        let read = values.get(..count).unwrap_or_default();
+        if read.as_bytes() != zeroes.get(..size_of_val(read)).unwrap_or_default() {
+            for (key, value) in keys.iter().zip(read) {
+                each(*key, *value);
+            }
         }
         first += attributes.count;
         if is_end || count == 0 {

@@ -317,7 +317,7 @@ fn apply(index: &mut Index, item: &Item) {
                 field: error.path.clone(),
                 message: error.message.clone(),
             };
-            index.reject(SOURCE, key.clone(), finding);
+            index.reject(SOURCE, key, finding);
         }
     }
 }

@@ -17,15 +17,15 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::convert::Settings;
 use super::document::{self, Document, MAX_FILE_BYTES};
 use super::edit::DirectoryEditor;
 use super::index::{Index, Snapshot};
 use super::object::{Key, Object};
-use super::state::{State, StateFile};
+use super::state::StateFile;
 use super::tree::Tree;
-use crate::model::cluster::Cluster;
 use crate::model::intent::Finding;
 
 /// Why a directory cannot be used at all.
@@ -42,7 +42,7 @@ pub struct Directory {
     path: PathBuf,
     index: Index,
     files: BTreeMap<String, FileState>,
-    state: State,
+    state: StateSeen,
     /// How pools are announced was left open when everything could last be read.
     is_open: bool,
 }
@@ -53,6 +53,13 @@ struct FileState {
     stamp: Option<Stamp>,
     keys: BTreeSet<Key>,
     findings: Vec<Finding>,
+}
+
+/// What was seen of the state file.
+#[derive(Debug, Default)]
+struct StateSeen {
+    stamp: Option<Stamp>,
+    finding: Option<Finding>,
 }
 
 /// Changes whenever the file does.
@@ -79,7 +86,7 @@ impl Directory {
             path: path.to_owned(),
             index: Index::new(settings),
             files: BTreeMap::new(),
-            state: State::default(),
+            state: StateSeen::default(),
             is_open: false,
         })
     }
@@ -108,7 +115,8 @@ impl Directory {
                 ),
             }),
         }
-        self.read_state(&mut findings);
+        self.read_state();
+        findings.extend(self.state.finding.clone());
         let mut snapshot = self.index.snapshot();
         snapshot.cluster.is_partial =
             !findings.is_empty() || self.files.values().any(|file| !file.findings.is_empty());
@@ -119,7 +127,6 @@ impl Directory {
         if self.is_open && implied::is_open(&snapshot.cluster) {
             implied::add(&mut snapshot.cluster);
         }
-        fill_in(&mut snapshot.cluster, &self.state);
         findings.extend(self.files.values().flat_map(|file| file.findings.clone()));
         snapshot.findings.extend(findings);
         snapshot.findings.sort();
@@ -222,7 +229,7 @@ impl Directory {
                         field: error.path,
                         message: error.message,
                     };
-                    self.index.reject(name, key.clone(), finding);
+                    self.index.reject(name, &key, finding);
                 }
             }
             lines.insert(key, tree.line);
@@ -260,11 +267,21 @@ impl Directory {
         }
     }
 
-    fn read_state(&mut self, findings: &mut Vec<Finding>) {
+    /// Gives Services what an API server would have kept in their status. What the state file says goes over a
+    /// `status` in the object; an annotation of the user's goes over both.
+    fn read_state(&mut self) {
         let file = self.state_file();
-        match file.read() {
-            Ok(state) => self.state = state,
-            Err(error) => findings.push(Finding {
+        let stamp = fs::metadata(file.path()).ok().as_ref().map(Stamp::of);
+        if stamp.is_some() && stamp == self.state.stamp {
+            return;
+        }
+        self.state.stamp = stamp;
+        self.state.finding = match file.read() {
+            Ok(state) => {
+                self.index.remember(Arc::new(state.services));
+                None
+            }
+            Err(error) => Some(Finding {
                 source: file.path().display().to_string(),
                 object: String::new(),
                 field: String::new(),
@@ -273,7 +290,7 @@ impl Directory {
                     None => error.to_string(),
                 },
             }),
-        }
+        };
     }
 }
 
@@ -315,19 +332,6 @@ fn read_text(path: &Path, metadata: &Metadata) -> Result<String, String> {
 
 fn metadata<'a>(tree: &'a Tree, field: &str) -> Option<&'a str> {
     tree.get("metadata")?.get(field)?.as_str()
-}
-
-/// Gives Services what an API server would have kept in their status. What the state file says
-/// goes over a `status` in the object; an annotation of the user's goes over both.
-fn fill_in(cluster: &mut Cluster, state: &State) {
-    for (name, record) in &state.services {
-        if let Some(service) = cluster.services.get_mut(name)
-            && service.is_load_balancer
-        {
-            service.status_addresses.clone_from(&record.addresses);
-            service.table_length = service.table_length.or(record.table_length);
-        }
-    }
 }
 
 #[cfg(test)]

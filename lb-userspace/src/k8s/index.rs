@@ -3,9 +3,11 @@
 //! The index neither reads nor watches: it is told. It keeps the last good version of each object,
 //! whatever a later version says, until the object is deleted. Where several sources (files) hold
 //! the same object, the first source by name counts.
+//!
+//! A snapshot shares with the one before all that did not change since: Services and endpoints one by one, the
+//! rest, of which there is little, as a whole.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::convert::{
@@ -13,8 +15,11 @@ use super::convert::{
     find_overlap, well_known,
 };
 use super::object::{Key, Kind, Object};
+use super::state::ServiceRecord;
 use crate::model::bfd::BfdProfile;
-use crate::model::cluster::{BgpAdvertisement, BgpPeer, Cluster, Community, Pool, Service};
+use crate::model::cluster::{
+    BgpAdvertisement, BgpPeer, Cluster, Community, Endpoint, Pool, Service,
+};
 use crate::model::intent::Finding;
 use crate::model::name::ObjectName;
 use crate::model::password::Password;
@@ -32,17 +37,30 @@ pub struct Snapshot {
 #[derive(Debug, Default)]
 pub struct Index {
     settings: Settings,
-    claims: BTreeMap<Key, BTreeMap<Arc<str>, Claim>>,
+    /// Mostly an object has one source.
+    claims: BTreeMap<Key, Vec<Claim>>,
+    /// Services, and the slices that are about them.
+    slices: BTreeSet<(ObjectName, Key)>,
+    /// What a source that keeps no status knows of Services.
+    records: Arc<BTreeMap<ObjectName, ServiceRecord>>,
     /// What pools were when they overlapped no other.
     settled_pools: BTreeMap<String, Pool>,
     /// What peers and advertisements were when everything they refer to was there.
     settled_peers: BTreeMap<String, BgpPeer>,
     settled_advertisements: BTreeMap<String, BgpAdvertisement>,
+    /// The last snapshot; and since then the Services of which something changed, and whether anything else did.
+    cluster: Cluster,
+    stale: BTreeSet<ObjectName>,
+    is_rest_stale: bool,
+    /// What is wrong with objects alone, and with the rest of the cluster together.
+    findings: BTreeMap<Key, Vec<Finding>>,
+    rest_findings: Vec<Finding>,
 }
 
 /// What one source says about an object.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Claim {
+    source: Arc<str>,
     /// Where the object stands.
     place: String,
     /// Its last good version.
@@ -66,47 +84,71 @@ impl Index {
         let (part, problems) = convert(object, &self.settings);
         let key = object.key();
         let name = key.to_string();
-        let claim = self.claim(source, key);
-        let is_kept = claim.part.is_some();
-        claim.place = place("");
-        claim.findings = problems
-            .into_iter()
-            .map(|problem| Finding {
-                source: place(&problem.field),
-                object: name.clone(),
-                field: problem.field,
-                message: match part {
-                    Some(_) => problem.message,
-                    None => with_fate(&problem.message, is_kept),
-                },
-            })
-            .collect();
-        if part.is_some() {
-            claim.part = part;
-        }
+        self.edit(source, &key, |claim| {
+            let is_kept = claim.part.is_some();
+            let findings = problems
+                .into_iter()
+                .map(|problem| Finding {
+                    source: place(&problem.field),
+                    object: name.clone(),
+                    field: problem.field,
+                    message: match part {
+                        Some(_) => problem.message,
+                        None => with_fate(&problem.message, is_kept),
+                    },
+                })
+                .collect();
+            let place = place("");
+            // A list that is read again has mostly what is known.
+            let is_new = claim.place != place
+                || claim.findings != findings
+                || part.is_some() && claim.part != part;
+            claim.place = place;
+            claim.findings = findings;
+            if part.is_some() {
+                claim.part = part;
+            }
+            is_new
+        });
     }
 
     /// Notes that the newest version of an object cannot be read at all.
-    pub fn reject(&mut self, source: &str, key: Key, mut finding: Finding) {
-        let claim = self.claim(source, key);
-        claim.place.clone_from(&finding.source);
-        finding.message = with_fate(&finding.message, claim.part.is_some());
-        claim.findings = vec![finding];
+    pub fn reject(&mut self, source: &str, key: &Key, mut finding: Finding) {
+        self.edit(source, key, |claim| {
+            claim.place.clone_from(&finding.source);
+            finding.message = with_fate(&finding.message, claim.part.is_some());
+            claim.findings = vec![finding];
+            true
+        });
     }
 
     /// Forgets an object as far as this source holds it.
     pub fn delete(&mut self, source: &str, key: &Key) {
+        let before = self.service_of(key);
         if let Some(claims) = self.claims.get_mut(key) {
-            claims.remove(source);
+            claims.retain(|claim| *claim.source != *source);
             if claims.is_empty() {
                 self.claims.remove(key);
             }
+            self.note_change(key, before);
         }
+    }
+
+    /// Takes what is known of Services beside their objects: in place of a status, and of a table length that the
+    /// object does not name.
+    pub fn remember(&mut self, records: Arc<BTreeMap<ObjectName, ServiceRecord>>) {
+        let former = std::mem::replace(&mut self.records, records);
+        let names = former.keys().chain(self.records.keys());
+        let changed = names.filter(|name| former.get(*name) != self.records.get(*name));
+        self.stale.extend(changed.cloned());
     }
 
     /// The Secrets that BGPPeers name.
     pub fn password_secrets(&self) -> impl Iterator<Item = &ObjectName> {
-        let claims = self.claims.values().flat_map(BTreeMap::values);
+        let peers = self
+            .claims
+            .range(first(Kind::BgpPeer)..first(Kind::BgpAdvertisement));
+        let claims = peers.flat_map(|(_, claims)| claims);
         claims.filter_map(|claim| match &claim.part {
             Some(Part::Peer(open)) => open.password_secret.as_ref(),
             _ => None,
@@ -116,28 +158,195 @@ impl Index {
     /// Puts the objects together. What refers to something missing, or takes what another has, stays as
     /// it was last, and is left out if it never was in order.
     pub fn snapshot(&mut self) -> Snapshot {
+        if std::mem::take(&mut self.is_rest_stale) {
+            self.assemble_rest();
+        }
+        for name in std::mem::take(&mut self.stale) {
+            self.settle_service(name);
+        }
+        let of_objects = self.findings.values().flatten();
+        let mut findings: Vec<_> = of_objects.chain(&self.rest_findings).cloned().collect();
+        findings.sort();
+        Snapshot {
+            cluster: self.cluster.clone(),
+            findings,
+        }
+    }
+
+    /// Changes what a source says of an object, and notes what follows if that says so.
+    fn edit(&mut self, source: &str, key: &Key, change: impl FnOnce(&mut Claim) -> bool) {
+        let before = self.service_of(key);
+        let claims = match self.claims.get_mut(key) {
+            Some(claims) => claims,
+            None => self
+                .claims
+                .entry(key.clone())
+                .or_insert_with(|| Vec::with_capacity(1)),
+        };
+        let at = match claims.binary_search_by(|claim| (*claim.source).cmp(source)) {
+            Ok(at) => at,
+            Err(at) => {
+                let claim = Claim {
+                    source: source.into(),
+                    place: String::new(),
+                    part: None,
+                    findings: Vec::new(),
+                };
+                claims.insert(at, claim);
+                at
+            }
+        };
+        if claims.get_mut(at).is_some_and(change) {
+            self.note_change(key, before);
+        }
+    }
+
+    /// The Service that a slice is about.
+    fn service_of(&self, key: &Key) -> Option<ObjectName> {
+        if key.kind != Kind::EndpointSlice {
+            return None;
+        }
+        match effective(self.claims.get(key)?)?.part.as_ref()? {
+            Part::Endpoints(service, _) => service.clone(),
+            _ => None,
+        }
+    }
+
+    /// Notes what the next snapshot has to look at. `before` is what [`Self::service_of`] said.
+    fn note_change(&mut self, key: &Key, before: Option<ObjectName>) {
+        match key.kind {
+            Kind::Service => {
+                self.stale
+                    .insert(ObjectName::new(&*key.namespace, &*key.name));
+            }
+            Kind::EndpointSlice => {
+                let after = self.service_of(key);
+                if before != after {
+                    if let Some(before) = &before {
+                        self.slices.remove(&(before.clone(), key.clone()));
+                    }
+                    self.slices
+                        .extend(after.clone().map(|after| (after, key.clone())));
+                }
+                self.stale.extend(before.into_iter().chain(after));
+            }
+            _ => self.is_rest_stale = true,
+        }
+        let findings = self.claims.get(key).map_or_else(Vec::new, |claims| {
+            let own = claims.iter().flat_map(|claim| &claim.findings).cloned();
+            own.chain(duplicates(key, claims)).collect()
+        });
+        if findings.is_empty() {
+            self.findings.remove(key);
+        } else {
+            self.findings.insert(key.clone(), findings);
+        }
+    }
+
+    /// Puts together all but Services and their endpoints.
+    fn assemble_rest(&mut self) {
         let mut assembly = Assembly::default();
-        for (key, claims) in &self.claims {
+        for (key, claims) in self.claims.range(first(Kind::Node)..) {
             assembly.add(key, claims);
         }
         assembly.settle_pools(&mut self.settled_pools);
         assembly.settle_peers(&mut self.settled_peers);
         assembly.settle_advertisements(&mut self.settled_advertisements);
-        assembly.settle_services();
-        assembly.findings.sort();
-        Snapshot {
-            cluster: assembly.cluster,
-            findings: assembly.findings,
-        }
+        self.rest_findings = assembly.findings;
+        self.cluster = Cluster {
+            services: std::mem::take(&mut self.cluster.services),
+            endpoints: std::mem::take(&mut self.cluster.endpoints),
+            ..assembly.cluster
+        };
     }
 
-    fn claim(&mut self, source: &str, key: Key) -> &mut Claim {
-        self.claims
-            .entry(key)
-            .or_default()
-            .entry(source.into())
-            .or_default()
+    /// Puts together a Service and its endpoints.
+    fn settle_service(&mut self, name: ObjectName) {
+        let after = (name.clone(), first(Kind::EndpointSlice));
+        let slices = self.slices.range(after..);
+        let slices = slices.take_while(|(service, _)| *service == name);
+        let mut endpoints: Option<Vec<Endpoint>> = None;
+        for (_, key) in slices {
+            let claim = self.claims.get(key).and_then(|claims| effective(claims));
+            if let Some(Part::Endpoints(_, of_slice)) = claim.and_then(|claim| claim.part.as_ref())
+            {
+                let endpoints = endpoints.get_or_insert_default();
+                endpoints.reserve_exact(of_slice.len());
+                endpoints.extend_from_slice(of_slice);
+            }
+        }
+        let key = Key::new(Kind::Service, Some(&name.namespace), &name.name);
+        let claim = self.claims.get(&key).and_then(|claims| effective(claims));
+        let service = match claim.and_then(|claim| claim.part.as_ref()) {
+            Some(Part::Service(open)) => Some(settle(
+                open,
+                endpoints.as_deref().unwrap_or_default(),
+                self.records.get(&name),
+            )),
+            _ => None,
+        };
+        match service {
+            Some(service) => drop(self.cluster.services.put(name.clone(), service)),
+            None => drop(self.cluster.services.remove(&name)),
+        }
+        match endpoints {
+            Some(endpoints) => drop(self.cluster.endpoints.put(name, endpoints)),
+            None => drop(self.cluster.endpoints.remove(&name)),
+        }
     }
+}
+
+/// The claim that counts: the first good one.
+fn effective(claims: &[Claim]) -> Option<&Claim> {
+    claims.iter().find(|claim| claim.part.is_some())
+}
+
+/// What is to be said of the good claims that do not count.
+fn duplicates(key: &Key, claims: &[Claim]) -> Vec<Finding> {
+    let Some(first) = effective(claims) else {
+        return Vec::new();
+    };
+    let good = claims.iter().filter(|claim| claim.part.is_some());
+    good.skip(1)
+        .map(|other| Finding {
+            source: other.place.clone(),
+            object: key.to_string(),
+            field: "metadata.name".to_owned(),
+            message: format!(
+                "duplicate definition of {key}: the one at {} counts",
+                first.place
+            ),
+        })
+        .collect()
+}
+
+/// Before all objects of a kind.
+fn first(kind: Kind) -> Key {
+    Key {
+        kind,
+        namespace: String::new(),
+        name: String::new(),
+    }
+}
+
+/// A Service whose endpoints are known, and what is remembered of it.
+fn settle(open: &OpenService, endpoints: &[Endpoint], record: Option<&ServiceRecord>) -> Service {
+    let requested = open.service.requested_addresses.as_deref();
+    let families = families::settle(
+        &open.families,
+        open.service.family_policy,
+        requested.unwrap_or_default(),
+        endpoints,
+    );
+    let mut service = Service {
+        families,
+        ..open.service.clone()
+    };
+    if let Some(record) = record {
+        service.status_addresses.clone_from(&record.addresses);
+        service.table_length = service.table_length.or(record.table_length);
+    }
+    service
 }
 
 fn with_fate(message: &str, kept: bool) -> String {
@@ -149,12 +358,11 @@ fn with_fate(message: &str, kept: bool) -> String {
     format!("{message}; {fate}")
 }
 
-/// A cluster in the making.
+/// All of a cluster but Services and their endpoints, in the making.
 #[derive(Default)]
 struct Assembly<'a> {
     cluster: Cluster,
     findings: Vec<Finding>,
-    services: Vec<(ObjectName, &'a OpenService)>,
     pools: Vec<(&'a str, &'a str, &'a Pool)>,
     peers: Vec<(&'a str, &'a str, &'a OpenPeer)>,
     advertisements: Vec<(&'a str, &'a str, &'a OpenBgpAdvertisement)>,
@@ -163,51 +371,23 @@ struct Assembly<'a> {
 }
 
 impl<'a> Assembly<'a> {
-    fn add(&mut self, key: &'a Key, claims: &'a BTreeMap<Arc<str>, Claim>) {
-        for claim in claims.values() {
-            self.findings.extend(claim.findings.iter().cloned());
-        }
-        let mut good = claims
-            .values()
-            .filter_map(|claim| Some((claim, claim.part.as_ref()?)));
-        let Some((first, part)) = good.next() else {
+    fn add(&mut self, key: &'a Key, claims: &'a [Claim]) {
+        let Some((place, part)) =
+            effective(claims).and_then(|claim| Some((&*claim.place, claim.part.as_ref()?)))
+        else {
             return;
         };
-        for (other, _) in good {
-            self.findings.push(Finding {
-                source: other.place.clone(),
-                object: key.to_string(),
-                field: "metadata.name".to_owned(),
-                message: format!(
-                    "duplicate definition of {key}: the one at {} counts",
-                    first.place
-                ),
-            });
-        }
-        self.take(key, &first.place, part);
-    }
-
-    fn take(&mut self, key: &'a Key, place: &'a str, part: &'a Part) {
         let name = key.name.clone();
-        let full_name = || ObjectName::new(&key.namespace, &key.name);
         match part {
-            Part::Service(service) => self.services.push((full_name(), service)),
-            Part::Endpoints(Some(service), endpoints) => self
-                .cluster
-                .endpoints
-                .entry(service.clone())
-                .or_default()
-                .extend_from_slice(endpoints),
-            Part::Endpoints(None, _) => {}
-            Part::Node(node) => {
-                self.cluster.nodes.insert(name, node.clone());
-            }
+            Part::Service(_) | Part::Endpoints(..) => {}
+            Part::Node(node) => drop(self.cluster.nodes.insert(name, node.clone())),
             Part::Namespace(labels) => {
-                self.cluster.namespaces.insert(name, labels.clone());
+                drop(self.cluster.namespaces.insert(name, labels.clone()));
             }
             Part::Secret(SecretPart::Keys(keys)) => self.cluster.keys = Some(keys.clone()),
             Part::Secret(secret) => {
-                self.secrets.insert(full_name(), secret);
+                let name = ObjectName::new(&*key.namespace, &*key.name);
+                self.secrets.insert(name, secret);
             }
             Part::Pool(pool) => self.pools.push((&key.name, place, pool)),
             Part::Peer(peer) => self.peers.push((&key.name, place, peer)),
@@ -370,29 +550,6 @@ impl<'a> Assembly<'a> {
             settled.insert(name.to_owned(), advertisement);
         }
         self.cluster.bgp_advertisements.clone_from(settled);
-    }
-
-    fn settle_services(&mut self) {
-        for (name, open) in std::mem::take(&mut self.services) {
-            let endpoints = self.cluster.endpoints.get(&name);
-            let endpoints: &[_] = endpoints.map_or(&[], Vec::as_slice);
-            let requested: &[IpAddr] = open
-                .service
-                .requested_addresses
-                .as_ref()
-                .map_or(&[], Vec::as_slice);
-            let families = families::settle(
-                &open.families,
-                open.service.family_policy,
-                requested,
-                endpoints,
-            );
-            let service = Service {
-                families,
-                ..open.service.clone()
-            };
-            self.cluster.services.insert(name, service);
-        }
     }
 }
 

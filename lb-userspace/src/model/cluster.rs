@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -15,6 +16,7 @@ use super::bfd::BfdProfile;
 use super::name::ObjectName;
 use super::password::Password;
 use super::peer_options::PeerOptions;
+use super::shared_map::SharedMap;
 use super::virtual_switch::VirtualSwitch;
 
 /// Label of BGPPeers and IPAddressPools that belong to a virtual switch: its name, in any case.
@@ -31,13 +33,13 @@ pub struct Cluster {
     /// No object says how pools are announced, so that the one advertisement here is implied.
     pub is_implied: bool,
     /// Services of every type, by name.
-    pub services: BTreeMap<ObjectName, Service>,
+    pub services: SharedMap<ObjectName, Service>,
     /// Endpoints by Service name: all its EndpointSlices together.
-    pub endpoints: BTreeMap<ObjectName, Vec<Endpoint>>,
+    pub endpoints: SharedMap<ObjectName, Vec<Endpoint>>,
     /// Nodes by name.
-    pub nodes: BTreeMap<String, Node>,
+    pub nodes: SharedMap<String, Node>,
     /// Labels of each namespace.
-    pub namespaces: BTreeMap<String, Labels>,
+    pub namespaces: SharedMap<String, Labels>,
     /// IPAddressPools by name.
     pub pools: BTreeMap<String, Pool>,
     /// BGPPeers by name.
@@ -210,9 +212,9 @@ pub struct Endpoint {
     /// Pod address.
     pub addr: IpAddr,
     /// Node it runs on, if known.
-    pub node: Option<String>,
+    pub node: Option<Arc<str>>,
     /// Target ports by name and protocol.
-    pub ports: BTreeMap<(String, Protocol), u16>,
+    pub ports: Arc<BTreeMap<(String, Protocol), u16>>,
     /// `conditions.ready` is not false.
     pub ready: bool,
     /// `conditions.serving`; where absent, as `ready`.

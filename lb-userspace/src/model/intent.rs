@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -13,6 +14,7 @@ use super::cluster::{Community, Family, Forwarding, PeerAsn, Protocol};
 use super::name::ObjectName;
 use super::password::Password;
 use super::peer_options::PeerOptions;
+use super::shared_map::SharedMap;
 
 /// The desired state of this node.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -20,9 +22,9 @@ pub struct Intent {
     /// What the programs are to do.
     pub dataplane: DataplaneIntent,
     /// BGP sessions by BGPPeer name.
-    pub sessions: BTreeMap<String, SessionIntent>,
+    pub sessions: Arc<BTreeMap<String, SessionIntent>>,
     /// What became of each LoadBalancer Service.
-    pub services: BTreeMap<ObjectName, ServiceState>,
+    pub services: SharedMap<ObjectName, ServiceState>,
     /// What is wrong with the objects, for status and logs.
     pub findings: Vec<Finding>,
 }
@@ -41,9 +43,9 @@ pub struct DataplaneIntent {
     /// Key that authenticates nodes to each other.
     pub peer_key: [u8; 32],
     /// (VIP, port, protocol) and the backends behind it.
-    pub frontends: BTreeMap<FrontendName, FrontendIntent>,
+    pub frontends: SharedMap<FrontendName, FrontendIntent>,
     /// Every allocated address that this node may receive packets for.
-    pub vips: BTreeMap<IpAddr, VipIntent>,
+    pub vips: SharedMap<IpAddr, VipIntent>,
     /// The other nodes, by name.
     pub nodes: BTreeMap<String, PeerNode>,
 }
@@ -103,7 +105,7 @@ pub struct BackendIntent {
     /// Pod port.
     pub port: u16,
     /// Node it runs on.
-    pub node: String,
+    pub node: Arc<str>,
     /// Share of the slots relative to the others; 0 keeps connections and gets no new ones.
     pub weight: u32,
 }

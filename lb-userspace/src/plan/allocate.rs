@@ -33,6 +33,7 @@ use crate::model::cluster::Pool;
 use crate::model::cluster::Service;
 use crate::model::intent::Finding;
 use crate::model::name::ObjectName;
+use crate::model::shared_map::SharedMap;
 
 /// What a Service holds.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -59,9 +60,9 @@ pub struct Allocation {
 /// Gives every LoadBalancer Service its addresses. Nobody gets one that stands in the status of another
 /// Service, be that one not ours, or one whose address is yet to be cleared.
 pub fn allocate(
-    services: &BTreeMap<ObjectName, Service>,
+    services: &SharedMap<ObjectName, Service>,
     pools: &BTreeMap<String, Pool>,
-    namespaces: &BTreeMap<String, Labels>,
+    namespaces: &SharedMap<String, Labels>,
 ) -> Allocation {
     let mut findings = Vec::new();
     let pools = Pools::new(pools, namespaces, &mut findings);

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use self::groups::Groups;
 use crate::model::cluster::Cluster;
@@ -22,6 +23,7 @@ use crate::model::intent::BackendIntent;
 use crate::model::intent::Choices;
 use crate::model::intent::Finding;
 use crate::model::name::ObjectName;
+use crate::model::shared_map::SharedMap;
 
 /// Whether an endpoint counts as serving, as MetalLB sees it: a terminating pod may still serve.
 pub fn serves(endpoint: &Endpoint) -> bool {
@@ -30,7 +32,7 @@ pub fn serves(endpoint: &Endpoint) -> bool {
 
 /// The nodes, by name and by address.
 pub struct Nodes<'a> {
-    by_name: &'a BTreeMap<String, Node>,
+    by_name: &'a SharedMap<String, Node>,
     by_addr: HashMap<IpAddr, &'a str>,
     local: &'a str,
 }
@@ -162,7 +164,7 @@ impl<'a> Behind<'a> {
             .map(|((addr, port), pod)| BackendIntent {
                 addr,
                 port,
-                node: pod.node.to_owned(),
+                node: Arc::from(pod.node),
                 weight: 0,
             })
             .collect();

@@ -1,34 +1,39 @@
 //! From what the cluster says to what this node is to do.
+//!
+//! Services meet in three places only: the allocation of addresses, the VIPs that they share, and the routes that
+//! they share. All else of an intent is `part` by `part`, one for each Service, and `claims` notes who has a word in
+//! what is shared. So a [`Planner`] that is given one cluster after the other computes the parts of those Services
+//! alone of which something changed. What it computed before changes nothing about what it says.
 
-use std::borrow::Cow;
+mod claims;
+mod part;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use self::claims::Claims;
+use self::part::Part;
+use self::part::Shared;
+use self::part::Surroundings;
+use self::part::check_objects;
+use super::allocate::Allocation;
 use super::allocate::Assignment;
 use super::allocate::allocate;
-use super::announce::Subject;
-use super::announce::Withheld;
-use super::announce::bgp::Speaker;
-use super::announce::layer2::Election;
-use super::backends::Behind;
-use super::backends::Choice;
-use super::backends::Nodes;
-use super::maglev;
+use super::announce::bgp;
+use super::announce::bgp::RouteName;
 use crate::model::claim::Neighborhood;
 use crate::model::cluster::Cluster;
-use crate::model::cluster::Endpoint;
-use crate::model::cluster::Family;
 use crate::model::cluster::Node;
-use crate::model::cluster::Service;
+use crate::model::cluster::Placement;
 use crate::model::intent::DataplaneIntent;
 use crate::model::intent::Finding;
-use crate::model::intent::FrontendIntent;
-use crate::model::intent::FrontendName;
 use crate::model::intent::Intent;
 use crate::model::intent::PeerNode;
-use crate::model::intent::ServiceState;
+use crate::model::intent::VipIntent;
 use crate::model::name::ObjectName;
+use crate::model::shared_map::SharedMap;
 
 /// Key of the flow hash of a cluster that has none of its own.
 pub const PUBLIC_FLOW_KEY: [u8; 32] = *b"torline public default flow key.";
@@ -55,222 +60,266 @@ pub struct Context {
 ///
 /// Addresses and table length of each Service, which its [`ServiceState`] holds, are to be fed back with
 /// the next cluster ([`Service::status_addresses`], [`Service::table_length`]): that makes them stay.
+///
+/// [`ServiceState`]: crate::model::intent::ServiceState
+/// [`Service::status_addresses`]: crate::model::cluster::Service::status_addresses
+/// [`Service::table_length`]: crate::model::cluster::Service::table_length
 pub fn compute(cluster: &Cluster, context: &Context) -> Intent {
-    let allocation = allocate(&cluster.services, &cluster.pools, &cluster.namespaces);
-    let unknown = Node::default();
-    let node = cluster.nodes.get(&context.node);
-    let mut composer = Composer {
-        cluster,
-        context,
-        nodes: Nodes::new(cluster, &context.node),
-        speaker: Speaker::new(cluster, &context.node, node.unwrap_or(&unknown)),
-        election: Election::new(cluster, context),
-        dataplane: dataplane(cluster, context),
-        findings: allocation.findings,
-    };
-    composer.check_objects(node.is_some());
-    let services: BTreeMap<ObjectName, ServiceState> = allocation
-        .services
-        .iter()
-        .filter_map(|(name, assignment)| {
-            let (name, service) = cluster.services.get_key_value(name)?;
-            Some((name.clone(), composer.add(name, service, assignment)))
-        })
-        .collect();
-    let (sessions, conflicts) = composer.speaker.finish();
-    composer.findings.extend(conflicts);
-    Intent {
-        dataplane: composer.dataplane,
-        sessions,
-        services,
-        findings: composer.findings,
+    Planner::default().compute(cluster, context)
+}
+
+/// Computes one intent after the other; see the module.
+#[derive(Debug, Default)]
+pub struct Planner(Option<Last>);
+
+impl Planner {
+    /// The same as [`compute`], at the cost of what is not as it was the last time.
+    pub fn compute(&mut self, cluster: &Cluster, context: &Context) -> Intent {
+        let mut last = match self.0.take() {
+            Some(last) if last.is_about(cluster, context) => last,
+            _ => Last::without_services(cluster, context),
+        };
+        last.follow(cluster);
+        self.0.insert(last).intent.clone()
     }
 }
 
-struct Composer<'a> {
-    cluster: &'a Cluster,
-    context: &'a Context,
-    nodes: Nodes<'a>,
-    speaker: Speaker<'a>,
-    election: Election<'a>,
-    dataplane: DataplaneIntent,
-    findings: Vec<Finding>,
+/// The last intent, and what it was made from.
+#[derive(Debug)]
+struct Last {
+    cluster: Cluster,
+    context: Context,
+    allocation: Allocation,
+    /// Of what is wrong, what no Service is the cause of.
+    general: Vec<Finding>,
+    /// By Service, what is wrong with it.
+    of_services: BTreeMap<ObjectName, Vec<Finding>>,
+    shared: BTreeMap<ObjectName, Shared>,
+    vips: Claims<IpAddr>,
+    routes: Claims<RouteName>,
+    /// Routes of which Services say different things.
+    conflicts: BTreeMap<RouteName, Vec<Finding>>,
+    intent: Intent,
 }
 
-impl<'a> Composer<'a> {
-    fn check_objects(&mut self, node_exists: bool) {
-        if self.cluster.keys.is_none() {
-            self.report(
-                "Secret torline",
-                "there is none: flows are hashed with a public key, so anybody can aim at one backend, and nodes \
-                 trust each other by a public key, so anybody can pass for one; create one with `torline secret`",
-            );
-        }
-        if !node_exists {
-            let message =
-                "there is no such Node, so no pod can be on it; add the Node or correct --node";
-            self.report(&format!("Node {}", self.context.node), message);
-        }
-        if self.context.neighborhood.is_isolated {
-            let message = "it hears neither other nodes nor its router, so it answers ARP and NDP for no address: \
-                           others may";
-            self.report(&format!("Node {}", self.context.node), message);
+impl Last {
+    /// The intent of a cluster as it would be without Services.
+    fn without_services(cluster: &Cluster, context: &Context) -> Self {
+        let unknown = Node::default();
+        let node = cluster.nodes.get(&context.node);
+        let intent = Intent {
+            dataplane: dataplane(cluster, context),
+            sessions: Arc::new(bgp::sessions(
+                cluster,
+                &context.node,
+                node.unwrap_or(&unknown),
+            )),
+            ..Intent::default()
+        };
+        Self {
+            cluster: Cluster {
+                services: SharedMap::new(),
+                endpoints: SharedMap::new(),
+                ..cluster.clone()
+            },
+            context: context.clone(),
+            allocation: allocate(&SharedMap::new(), &cluster.pools, &cluster.namespaces),
+            general: check_objects(cluster, context),
+            of_services: BTreeMap::new(),
+            shared: BTreeMap::new(),
+            vips: Claims::default(),
+            routes: Claims::default(),
+            conflicts: BTreeMap::new(),
+            intent,
         }
     }
 
-    /// Plans one Service: its frontends, its VIPs, its announcements.
-    fn add(
-        &mut self,
-        name: &'a ObjectName,
-        service: &'a Service,
-        assignment: &'a Assignment,
-    ) -> ServiceState {
-        let mut state = ServiceState {
-            addresses: assignment.addresses.clone(),
-            pool: assignment.pool.clone(),
-            allocation_error: assignment.error.as_ref().map(ToString::to_string),
-            ..ServiceState::default()
-        };
-        let Some(pool) = assignment.pool.as_deref() else {
-            state.not_announced = Some(Withheld::NoAddress.to_string());
-            return state;
-        };
-        let cluster = self.cluster;
-        let endpoints = cluster.endpoints.get(name).map_or(&[][..], Vec::as_slice);
-        let endpoints = &*self.silence(endpoints);
-        self.add_frontends(name, service, endpoints, &mut state);
+    /// Whether nothing changed but Services, their endpoints, and namespaces, which only the allocation reads. Where
+    /// addresses are placed evenly, who leads one depends on all others.
+    fn is_about(&self, cluster: &Cluster, context: &Context) -> bool {
+        let Cluster {
+            is_partial,
+            is_implied: _,
+            services: _,
+            endpoints: _,
+            nodes,
+            namespaces: _,
+            pools,
+            peers,
+            bgp_advertisements,
+            l2_advertisements,
+            // Nothing of an intent depends on them.
+            virtual_switches: _,
+            // Peers and advertisements hold what these say.
+            communities: _,
+            passwords: _,
+            keys,
+        } = cluster;
+        let last = &self.cluster;
+        self.context == *context
+            && last.is_partial == *is_partial
+            && last.keys == *keys
+            && last.nodes == *nodes
+            && last.pools == *pools
+            && last.peers == *peers
+            && last.bgp_advertisements == *bgp_advertisements
+            && last.l2_advertisements == *l2_advertisements
+            && !l2_advertisements
+                .values()
+                .any(|ad| ad.placement == Some(Placement::Balanced))
+    }
 
-        let nodes = &self.nodes;
-        let addresses = &assignment.addresses;
-        let subject = Subject::new(name, service, addresses, pool, endpoints, |e| nodes.of(e));
-        let by_bgp = self.speaker.announce(&subject);
-        let by_layer2 = self.election.leader(&subject);
-        state.not_announced = match (&by_bgp, &by_layer2) {
-            (Ok(announced), _) => announced.left_out(),
-            // Not advertised by BGP is no fault where ARP and NDP are answered, or were meant to be.
-            (Err(Withheld::NoAdvertisement), Ok(_)) => None,
-            (Err(Withheld::NoAdvertisement), Err(withheld)) | (Err(withheld), _) => {
-                Some(withheld.to_string())
-            }
-        };
-        state.announced_to = by_bgp.map(|announced| announced.peers).unwrap_or_default();
-        match by_layer2 {
-            Ok(leader) => {
-                state.l2_leader = Some(leader.node.to_owned());
-                if leader.node == self.context.node && !leader.waits {
-                    self.lead(name, addresses, leader.on_interface);
+    /// Brings the intent from the last cluster to this one.
+    fn follow(&mut self, cluster: &Cluster) {
+        let before = std::mem::replace(&mut self.cluster, cluster.clone());
+        let services = cluster.services.changes(&before.services);
+        let endpoints = cluster.endpoints.changes(&before.endpoints);
+        let endpoints = endpoints
+            .iter()
+            .filter(|change| change.before != change.after);
+        let mut changed: BTreeSet<&ObjectName> = endpoints.map(|change| change.key).collect();
+        changed.extend(services.iter().map(|change| change.key));
+        let former = (!services.is_empty() || before.namespaces != cluster.namespaces)
+            .then(|| self.allocate(cluster));
+        if let Some(former) = &former {
+            let assigned = self.allocation.services.iter();
+            let moved = assigned.filter(|(name, assignment)| {
+                former.services.get(*name).unwrap_or(&Assignment::default()) != *assignment
+            });
+            changed.extend(moved.map(|(name, _)| name));
+        }
+        let changed: Vec<ObjectName> = changed.into_iter().cloned().collect();
+        if !changed.is_empty() {
+            self.replace_parts(cluster, &changed);
+        }
+        self.intent.findings = self.findings();
+    }
+
+    /// Allocates anew; the allocation before.
+    fn allocate(&mut self, cluster: &Cluster) -> Allocation {
+        let allocation = allocate(&cluster.services, &cluster.pools, &cluster.namespaces);
+        std::mem::replace(&mut self.allocation, allocation)
+    }
+
+    /// Computes the parts of these Services anew and puts them in place of the former ones.
+    fn replace_parts(&mut self, cluster: &Cluster, names: &[ObjectName]) {
+        let context = self.context.clone();
+        let sessions = Arc::clone(&self.intent.sessions);
+        let mut surroundings = Surroundings::new(cluster, &context, &sessions);
+        let parts: Vec<_> = names
+            .iter()
+            .map(|name| {
+                let assignment = self.allocation.services.get(name);
+                let service = cluster.services.get(name);
+                let part = assignment
+                    .zip(service)
+                    .map(|(assignment, service)| surroundings.part(name, service, assignment));
+                (name, part)
+            })
+            .collect();
+        drop(surroundings);
+        drop(sessions);
+        let mut stale_vips = BTreeSet::new();
+        let mut stale_routes = BTreeSet::new();
+        // What one of them gives up another may get.
+        for (name, part) in &parts {
+            let former = self.intent.services.get_shared(name).cloned();
+            for frontend in former.iter().flat_map(|state| &state.frontends) {
+                let is_kept = |part: &Part| part.frontends.contains_key(frontend);
+                if !part.as_ref().is_some_and(is_kept) {
+                    self.intent.dataplane.frontends.remove(frontend);
                 }
-                state.l2_interfaces = leader.interfaces;
             }
-            Err(Withheld::SharedWithSelector) => {
-                let message = Withheld::SharedWithSelector.to_string();
-                self.report(&format!("Service {name}"), &message);
-            }
-            Err(_) => {}
-        }
-        state
-    }
-
-    /// The endpoints, of which those on nodes that are gone neither are ready nor serve.
-    fn silence(&self, endpoints: &'a [Endpoint]) -> Cow<'a, [Endpoint]> {
-        let gone = &self.context.gone;
-        let is_lost = |endpoint: &Endpoint, node: Option<&str>| {
-            (endpoint.ready || endpoint.serving) && node.is_some_and(|node| gone.contains(node))
-        };
-        if gone.is_empty() || !endpoints.iter().any(|e| is_lost(e, self.nodes.of(e))) {
-            return Cow::Borrowed(endpoints);
-        }
-        let silenced = endpoints.iter().map(|endpoint| {
-            let mut copy = endpoint.clone();
-            if is_lost(endpoint, self.nodes.of(endpoint)) {
-                copy.ready = false;
-                copy.serving = false;
-            }
-            copy
-        });
-        Cow::Owned(silenced.collect())
-    }
-
-    fn add_frontends(
-        &mut self,
-        name: &ObjectName,
-        service: &Service,
-        endpoints: &[Endpoint],
-        state: &mut ServiceState,
-    ) {
-        let behind = Behind::new(name, service, endpoints, &self.nodes, &mut self.findings);
-        let mut frontends: Vec<(FrontendName, Choice)> = Vec::new();
-        for addr in &state.addresses {
-            for port in &service.ports {
-                let frontend = FrontendName {
-                    addr: *addr,
-                    port: port.port,
-                    protocol: port.protocol,
-                };
-                frontends.push((frontend, behind.backends(port, Family::of(*addr))));
-            }
-        }
-        let most = self.most_backends(service, endpoints);
-        let table_length = maglev::table_length(service.table_length, most);
-        state.table_length = Some(table_length);
-        state.frontends = frontends.iter().map(|(frontend, _)| *frontend).collect();
-        for addr in &state.addresses {
-            self.dataplane.vips.entry(*addr).or_default();
-        }
-        for (frontend, Choice { backends, choices }) in frontends {
-            if let Some(vip) = self.dataplane.vips.get_mut(&frontend.addr) {
-                vip.answer_echo |= backends.iter().any(|backend| backend.weight > 0);
-            }
-            let intent = FrontendIntent {
-                service: name.clone(),
-                table_length,
-                client_affinity: service.client_affinity,
-                forwarding: service.forwarding,
-                backends,
-                choices,
+            let Shared { vips, routes } = self.shared.remove(*name).unwrap_or_default();
+            self.vips.remove(vips.keys(), name);
+            self.routes.remove(routes.keys(), name);
+            stale_vips.extend(vips.into_keys());
+            // Mostly the Service says of a route what it said before.
+            let said = part.as_ref().map(|part| &part.shared.routes);
+            let differs = |route: &RouteName, attributes| {
+                said.and_then(|said| said.get(route)) != Some(attributes)
             };
-            self.dataplane.frontends.insert(frontend, intent);
+            let differing = routes.iter().filter(|(route, was)| differs(route, was));
+            stale_routes.extend(differing.map(|(route, _)| route.clone()));
+            let new = said.into_iter().flat_map(BTreeMap::keys);
+            let new = new.filter(|route| !routes.contains_key(*route));
+            stale_routes.extend(new.cloned());
+        }
+        for (name, part) in parts {
+            self.of_services.remove(name);
+            let Some(part) = part else {
+                self.intent.services.remove(name);
+                continue;
+            };
+            for (frontend, intended) in part.frontends {
+                self.intent.dataplane.frontends.put(frontend, intended);
+            }
+            self.vips.add(part.shared.vips.keys(), name);
+            self.routes.add(part.shared.routes.keys(), name);
+            stale_vips.extend(part.shared.vips.keys());
+            self.shared.insert(name.clone(), part.shared);
+            self.intent.services.put(name.clone(), part.state);
+            if !part.findings.is_empty() {
+                self.of_services.insert(name.clone(), part.findings);
+            }
+        }
+        for addr in stale_vips {
+            self.settle_vip(addr);
+        }
+        if !stale_routes.is_empty() {
+            self.settle_routes(stale_routes);
         }
     }
 
-    /// The most endpoints that one family of the Service has: the same on all nodes, whatever
-    /// `externalTrafficPolicy` lets each of them use.
-    fn most_backends(&self, service: &Service, endpoints: &[Endpoint]) -> usize {
-        let count = |family: &Family| {
-            endpoints
-                .iter()
-                .filter(|e| Family::of(e.addr) == *family)
-                .count()
-        };
-        service.families.iter().map(count).max().unwrap_or(0)
-    }
-
-    fn lead(&mut self, name: &ObjectName, addresses: &[IpAddr], on_interface: bool) {
-        if !on_interface {
-            let message = format!(
-                "this node is to answer ARP and NDP for it, but no L2Advertisement lists interface {}; \
-                 no other node has one that is listed",
-                self.context.interface
-            );
-            self.report(&format!("Service {name}"), &message);
-            return;
-        }
-        for addr in addresses {
-            self.dataplane
-                .vips
-                .entry(*addr)
-                .or_default()
-                .answer_neighbors = true;
-        }
-    }
-
-    fn report(&mut self, object: &str, message: &str) {
-        self.findings.push(Finding {
-            source: String::new(),
-            object: object.to_owned(),
-            field: String::new(),
-            message: message.to_owned(),
+    /// An address is for as much as any of its Services says.
+    fn settle_vip(&mut self, addr: IpAddr) {
+        let claims = self.vips.of(&addr).filter_map(|name| {
+            let shared = self.shared.get(name)?;
+            shared.vips.get(&addr)
         });
+        let vip = claims.copied().reduce(|one, other| VipIntent {
+            answer_neighbors: one.answer_neighbors | other.answer_neighbors,
+            answer_echo: one.answer_echo | other.answer_echo,
+        });
+        let vips = &mut self.intent.dataplane.vips;
+        match vip {
+            Some(vip) => drop(vips.put(addr, vip)),
+            None => drop(vips.remove(&addr)),
+        }
+    }
+
+    /// Services that share a route share what is behind it.
+    fn settle_routes(&mut self, names: BTreeSet<RouteName>) {
+        let sessions = Arc::make_mut(&mut self.intent.sessions);
+        for name in names {
+            self.conflicts.remove(&name);
+            let (peer, prefix) = &name;
+            let Some(session) = sessions.get_mut(&**peer) else {
+                continue;
+            };
+            let claims = self.routes.of(&name).filter_map(|service| {
+                let shared = self.shared.get(service)?;
+                Some((service, shared.routes.get(&name)?))
+            });
+            let (attributes, conflicts) = bgp::share(&name, claims);
+            match attributes {
+                Some(attributes) => drop(session.routes.insert(*prefix, attributes)),
+                None => drop(session.routes.remove(prefix)),
+            }
+            if !conflicts.is_empty() {
+                self.conflicts.insert(name, conflicts);
+            }
+        }
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let of_parts = self.of_services.values().flatten();
+        let of_pools = self.allocation.findings.iter();
+        let general = of_pools.chain(&self.general);
+        let all = general.chain(of_parts);
+        all.chain(self.conflicts.values().flatten())
+            .cloned()
+            .collect()
     }
 }
 
@@ -289,8 +338,8 @@ fn dataplane(cluster: &Cluster, context: &Context) -> DataplaneIntent {
             .map_or_else(Vec::new, |node| node.addresses.clone()),
         flow_key: keys.map_or(PUBLIC_FLOW_KEY, |keys| keys.flow_key),
         peer_key: keys.map_or(PUBLIC_PEER_KEY, |keys| keys.peer_key),
-        frontends: BTreeMap::new(),
-        vips: BTreeMap::new(),
+        frontends: SharedMap::new(),
+        vips: SharedMap::new(),
         nodes: others
             .map(|(name, node)| {
                 let addresses = node.addresses.clone();

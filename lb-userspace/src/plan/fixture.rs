@@ -1,8 +1,8 @@
 //! Objects for the tests of this layer: small, legal, and changed by the test
 //! where it matters.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -101,7 +101,9 @@ pub(super) fn pool(networks: &str) -> Pool {
     }
 }
 
-pub(super) fn named<T>(items: impl IntoIterator<Item = (&'static str, T)>) -> BTreeMap<String, T> {
+pub(super) fn named<T, M: FromIterator<(String, T)>>(
+    items: impl IntoIterator<Item = (&'static str, T)>,
+) -> M {
     items
         .into_iter()
         .map(|(name, item)| (name.to_owned(), item))
@@ -112,8 +114,8 @@ pub(super) fn named<T>(items: impl IntoIterator<Item = (&'static str, T)>) -> BT
 pub(super) fn endpoint(at: &str, node: &str) -> Endpoint {
     Endpoint {
         addr: addr(at),
-        node: Some(node.to_owned()),
-        ports: [((String::new(), Protocol::Tcp), 8080)].into(),
+        node: Some(node.into()),
+        ports: Arc::new([((String::new(), Protocol::Tcp), 8080)].into()),
         ready: true,
         serving: true,
         terminating: false,

@@ -28,9 +28,8 @@ mod restore;
 mod round;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use lb_common::addr::AddrWords;
 use lb_common::addr::Mac;
@@ -54,8 +53,9 @@ pub use self::table::Table;
 use super::step::Step;
 use crate::model::cluster::Forwarding;
 use crate::model::intent::DataplaneIntent;
-use crate::model::intent::FrontendName;
+use crate::model::intent::{FrontendIntent, FrontendName, VipIntent};
 use crate::model::segment::Segment;
+use crate::model::shared_map::SharedMap;
 
 /// How many elements the maps have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -130,8 +130,8 @@ pub struct Layout {
     nodes: BTreeMap<String, PlacedNode>,
     peer_macs: BTreeMap<Mac, u16>,
     peer_addrs: BTreeMap<AddrWords, u16>,
-    frontends: BTreeMap<FrontendName, Arc<Table>>,
-    vips: BTreeMap<IpAddr, Vip>,
+    frontends: SharedMap<FrontendName, Table>,
+    vips: SharedMap<IpAddr, Vip>,
     slots: Regions,
     /// Windows of 65,536 elements of `BACKENDS`; a frontend's backends all lie in one.
     windows: Vec<Numbers>,
@@ -140,8 +140,21 @@ pub struct Layout {
     generation: u32,
     vip_capacity: usize,
     pending: Vec<Step>,
+    /// What was planned last; nothing before a whole intent was.
+    planned: Option<Planned>,
     /// Read back from the maps, and no whole intent was planned since.
     is_unconfirmed: bool,
+}
+
+/// What does not have to be looked at again as long as the intent has it.
+#[derive(Clone, PartialEq, Debug)]
+struct Planned {
+    frontends: SharedMap<FrontendName, FrontendIntent>,
+    vips: SharedMap<IpAddr, VipIntent>,
+    /// Frontends that are not as they should be.
+    unsettled: BTreeSet<FrontendName>,
+    /// How many frontends have tunnels used always.
+    tunnelled: usize,
 }
 
 /// A node and its number.
@@ -163,8 +176,8 @@ impl Layout {
             nodes: BTreeMap::new(),
             peer_macs: BTreeMap::new(),
             peer_addrs: BTreeMap::new(),
-            frontends: BTreeMap::new(),
-            vips: BTreeMap::new(),
+            frontends: SharedMap::new(),
+            vips: SharedMap::new(),
             slots: Regions::new(capacity.slots),
             windows,
             frontend_ids: Numbers::new(0, capacity.frontends),
@@ -172,6 +185,7 @@ impl Layout {
             generation: 0,
             vip_capacity: capacity.vips as usize,
             pending: Vec::new(),
+            planned: None,
             is_unconfirmed: false,
         }
     }
@@ -208,7 +222,7 @@ impl Layout {
 
     /// The frontends in the maps.
     pub fn frontends(&self) -> impl Iterator<Item = (&FrontendName, &Table)> {
-        self.frontends.iter().map(|(name, table)| (name, &**table))
+        self.frontends.iter()
     }
 
     /// The addresses that the programs answer ARP and NDP for.
@@ -221,7 +235,7 @@ impl Layout {
 
     /// A frontend in the maps.
     pub fn frontend(&self, name: &FrontendName) -> Option<&Table> {
-        self.frontends.get(name).map(|table| &**table)
+        self.frontends.get(name)
     }
 
     /// The other nodes: name, number, value.

@@ -5,6 +5,7 @@
 //! the Secret with the cluster's keys where there is none.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
@@ -14,6 +15,10 @@ use tracing::{debug, info, warn};
 use super::control::Desired;
 use super::source::Snapshot;
 use crate::k8s::writer::{Assigned, Round, WriteError, Writer};
+use crate::model::cluster::Service;
+use crate::model::intent::ServiceState;
+use crate::model::name::ObjectName;
+use crate::model::shared_map::SharedMap;
 use crate::net::random;
 use crate::telemetry::chain;
 
@@ -26,13 +31,15 @@ pub async fn run(
     mut stop: oneshot::Receiver<()>,
 ) {
     let mut complaint = None;
+    let mut brief = Brief::default();
     loop {
         let outcome = {
             let snapshot = snapshots.borrow().clone();
             let wanted = Arc::clone(&desired.borrow_and_update());
             let is_of_snapshot = wanted.revision == snapshot.revision && wanted.revision > 0;
             if is_of_snapshot && !snapshot.cluster.is_partial {
-                round(&mut writer, &snapshot, &wanted).await
+                brief.follow(&snapshot, &wanted);
+                round(&mut writer, &brief, snapshot.cluster.keys.is_none()).await
             } else {
                 writer.keep().await.map(|is_ours| match is_ours {
                     true => Round::Behind,
@@ -71,34 +78,10 @@ pub async fn run(
     }
 }
 
-async fn round(
-    writer: &mut Writer,
-    snapshot: &Snapshot,
-    desired: &Desired,
-) -> Result<Round, WriteError> {
-    let services = &snapshot.cluster.services;
-    let seen = services
-        .iter()
-        .map(|(name, service)| (name.clone(), service.status_addresses.clone()))
-        .collect();
-    let wanted: BTreeMap<_, _> = desired
-        .intent
-        .services
-        .iter()
-        .map(|(name, state)| {
-            let service = services.get(name);
-            let assigned = Assigned {
-                addresses: state.addresses.clone(),
-                pool: state.pool.clone(),
-                table_length: state.table_length,
-                error: state.allocation_error.clone(),
-                is_misread: service.is_some_and(|service| service.requested_addresses.is_err()),
-            };
-            (name.clone(), assigned)
-        })
-        .collect();
-    let round = writer.round(&seen, &wanted).await?;
-    if round != Round::NotOurs && snapshot.cluster.keys.is_none() {
+/// Writes the allocation, and the keys where there are none, if the Lease is this agent's.
+async fn round(writer: &mut Writer, brief: &Brief, lacks_keys: bool) -> Result<Round, WriteError> {
+    let round = writer.round(&brief.seen, &brief.wanted).await?;
+    if round != Round::NotOurs && lacks_keys {
         let (flow_key, peer_key) = (random::key(), random::key());
         let keys = flow_key.and_then(|flow_key| Ok((flow_key, peer_key?)));
         match keys {
@@ -111,4 +94,43 @@ async fn round(
         }
     }
     Ok(round)
+}
+
+/// What a round is about; put together when it is another one.
+#[derive(Default)]
+struct Brief {
+    services: SharedMap<ObjectName, Service>,
+    states: SharedMap<ObjectName, ServiceState>,
+    seen: BTreeMap<ObjectName, Vec<IpAddr>>,
+    wanted: BTreeMap<ObjectName, Assigned>,
+}
+
+impl Brief {
+    fn follow(&mut self, snapshot: &Snapshot, desired: &Desired) {
+        let services = &snapshot.cluster.services;
+        let states = &desired.intent.services;
+        if self.services.is_same(services) && self.states.is_same(states) {
+            return;
+        }
+        let seen = services
+            .iter()
+            .map(|(name, service)| (name.clone(), service.status_addresses.clone()));
+        let wanted = states.iter().map(|(name, state)| {
+            let service = services.get(name);
+            let assigned = Assigned {
+                addresses: state.addresses.clone(),
+                pool: state.pool.clone(),
+                table_length: state.table_length,
+                error: state.allocation_error.clone(),
+                is_misread: service.is_some_and(|service| service.requested_addresses.is_err()),
+            };
+            (name.clone(), assigned)
+        });
+        *self = Self {
+            services: services.clone(),
+            states: states.clone(),
+            seen: seen.collect(),
+            wanted: wanted.collect(),
+        };
+    }
 }

@@ -21,8 +21,10 @@ use super::source::Snapshot;
 use crate::k8s::directory::implied;
 use crate::k8s::state::{ServiceRecord, State, StateFile};
 use crate::model::claim::Neighborhood;
-use crate::model::cluster::Cluster;
+use crate::model::cluster::{Cluster, Service};
 use crate::model::intent::{Finding, Intent, ServiceState};
+use crate::model::name::ObjectName;
+use crate::model::shared_map::SharedMap;
 use crate::plan;
 use crate::proto::liveness::{GRACE, INTERVAL, State as Liveness};
 use crate::telemetry::chain;
@@ -39,9 +41,9 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// From a snapshot.
-    pub fn of(snapshot: &Snapshot, context: &plan::Context) -> Self {
-        let intent = plan::compute(&snapshot.cluster, context);
+    /// From a snapshot, by a planner that computed the one before, if there was one.
+    pub fn of(snapshot: &Snapshot, context: &plan::Context, planner: &mut plan::Planner) -> Self {
+        let intent = planner.compute(&snapshot.cluster, context);
         let findings = snapshot
             .findings
             .iter()
@@ -52,6 +54,25 @@ impl Desired {
             revision: snapshot.revision,
             intent,
             findings,
+        }
+    }
+}
+
+/// What decides whether there is anything to be written to a state file, its present contents included: they are
+/// in the Services, and what is wrong with them is in the findings.
+#[derive(PartialEq)]
+struct Grounds {
+    services: SharedMap<ObjectName, Service>,
+    states: SharedMap<ObjectName, ServiceState>,
+    findings: Vec<Finding>,
+}
+
+impl Grounds {
+    fn of(snapshot: &Snapshot, intent: &Intent) -> Self {
+        Self {
+            services: snapshot.cluster.services.clone(),
+            states: intent.services.clone(),
+            findings: snapshot.findings.clone(),
         }
     }
 }
@@ -96,6 +117,8 @@ pub async fn run(
     if neighborhood.changed().await.is_err() {
         return;
     }
+    let mut planner = plan::Planner::default();
+    let mut kept = None;
     loop {
         let mut snapshot = snapshots.borrow_and_update().clone();
         let turns_over = snapshot.cluster.is_implied && !snapshot.cluster.peers.is_empty();
@@ -106,7 +129,7 @@ pub async fn run(
         let known = states.borrow_and_update().clone();
         context.gone = liveness::gone(&known);
         context.neighborhood = neighborhood.borrow_and_update().clone();
-        let desired = block_in_place(|| Desired::of(&snapshot, &context));
+        let desired = block_in_place(|| Desired::of(&snapshot, &context, &mut planner));
         log_findings(&output.borrow().findings, &desired.findings);
         debug!(
             revision = desired.revision,
@@ -116,11 +139,19 @@ pub async fn run(
             "intent"
         );
         let writes = is_writer(&snapshot.cluster, &context.node, &known);
-        if writes
-            && let Some(state) = &state
-            && let Err(error) = block_in_place(|| state.write(&to_keep(&desired.intent)))
-        {
-            warn!("{}", chain(&error));
+        if writes && let Some(state) = &state {
+            let grounds = Grounds::of(&snapshot, &desired.intent);
+            if kept.as_ref() != Some(&grounds) {
+                kept = match block_in_place(|| state.write(&to_keep(&desired.intent))) {
+                    Ok(_) => Some(grounds),
+                    Err(error) => {
+                        warn!("{}", chain(&error));
+                        None
+                    }
+                };
+            }
+        } else {
+            kept = None;
         }
         context.held = answered(&desired.intent);
         output.send_replace(Arc::new(desired));

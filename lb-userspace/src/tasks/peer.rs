@@ -487,10 +487,10 @@ impl Speaker {
                     }
                 });
         }
-        let new = after
-            .frontends()
-            .filter(|(name, _)| before.frontend(name).is_none());
+        let changes = after.changes(&before);
+        let new = changes.iter().filter(|change| change.before.is_none());
         let new: Vec<_> = new
+            .filter_map(|change| Some((change.key, change.after?)))
             .map(|(name, table)| (name::frontend_on_wire(name), name::digest(table)))
             .collect();
         let members = inputs.members.borrow();

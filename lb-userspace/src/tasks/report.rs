@@ -269,7 +269,7 @@ fn frontend(name: &FrontendName, table: &Table, stats: FrontendStats) -> Fronten
             .map(|(_, member, slots)| BackendStatus {
                 address: member.addr.to_string(),
                 port: member.port,
-                node: member.node.clone(),
+                node: member.node.to_string(),
                 weight: member.weight,
                 slots,
                 state: if member.weight == 0 {

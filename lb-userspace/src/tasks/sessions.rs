@@ -4,8 +4,9 @@
 //! Follows what is programmed, not what is desired: a router that learns an address sends packets for it
 //! at once. While the maps refuse writes no route is added; withdrawals go out all the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::{join_all, pending, select_all};
@@ -55,6 +56,8 @@ pub struct Sessions {
     past: Past,
     book: watch::Sender<SessionBook>,
     bfd: Bfd,
+    /// What was followed last, if nothing stood in the way of its routes.
+    followed: Option<Arc<BTreeMap<String, SessionIntent>>>,
 }
 
 #[derive(Debug)]
@@ -78,6 +81,7 @@ impl Sessions {
             past,
             book,
             bfd,
+            followed: None,
         }
     }
 
@@ -127,6 +131,13 @@ impl Sessions {
 
     async fn follow(&mut self, programmed: &Programmed) {
         let wanted = &programmed.desired.intent.sessions;
+        let is_free = programmed.failure.is_none() && programmed.refused.is_empty();
+        let is_same = |followed: &Arc<_>| Arc::ptr_eq(followed, wanted);
+        if is_free && self.followed.as_ref().is_some_and(is_same) {
+            return;
+        }
+        self.followed = is_free.then(|| Arc::clone(wanted));
+        let unserved = unserved(programmed);
         let gone = self
             .running
             .extract_if(.., |name, running| !running.is_in(name, wanted));
@@ -136,7 +147,7 @@ impl Sessions {
                 continue;
             };
             running.intent.send_if_modified(|current| {
-                let mut next = released(session, programmed, &current.routes);
+                let mut next = released(session, programmed, &unserved, &current.routes);
                 if let Some(visitor) = &running.visitor {
                     visitor.narrow(&mut next.config);
                 }
@@ -145,9 +156,9 @@ impl Sessions {
                 changed
             });
         }
-        for (name, session) in wanted {
+        for (name, session) in &**wanted {
             if !self.running.contains_key(name) {
-                let first = released(session, programmed, &BTreeMap::new());
+                let first = released(session, programmed, &unserved, &BTreeMap::new());
                 self.start(name.clone(), first, None);
             }
         }
@@ -238,26 +249,33 @@ async fn end(sessions: impl Iterator<Item = Running>, stop: &Stop) {
 fn released(
     session: &SessionIntent,
     programmed: &Programmed,
+    unserved: &BTreeSet<IpAddr>,
     announced: &BTreeMap<IpNet, RouteAttributes>,
 ) -> SessionIntent {
     let mut released = session.clone();
     released.is_partial |= programmed.failure.is_some();
     released.routes.retain(|prefix, _| {
         let is_waiting = programmed.failure.is_some() && !announced.contains_key(prefix);
-        !is_waiting && !is_refused(*prefix, programmed)
+        !is_waiting && !is_refused(*prefix, unserved)
     });
     released
 }
 
-/// Whether the route leads to one address, some of whose frontends are refused and none served.
-fn is_refused(prefix: IpNet, programmed: &Programmed) -> bool {
-    let addr: IpAddr = prefix.addr();
-    prefix.prefix_len() == prefix.max_prefix_len()
-        && programmed.refused.iter().any(|(name, _)| name.addr == addr)
-        && !programmed
-            .layout
-            .frontends()
-            .any(|(name, _)| name.addr == addr)
+/// Addresses some of whose frontends are refused and none served.
+fn unserved(programmed: &Programmed) -> BTreeSet<IpAddr> {
+    let refused = programmed.refused.iter();
+    let mut unserved: BTreeSet<IpAddr> = refused.map(|(name, _)| name.addr).collect();
+    if !unserved.is_empty() {
+        for (name, _) in programmed.layout.frontends() {
+            unserved.remove(&name.addr);
+        }
+    }
+    unserved
+}
+
+/// Whether the route leads to one address, and that is not served.
+fn is_refused(prefix: IpNet, unserved: &BTreeSet<IpAddr>) -> bool {
+    prefix.prefix_len() == prefix.max_prefix_len() && unserved.contains(&prefix.addr())
 }
 
 /// Waits until a session is up.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1::{Endpoint as ApiEndpoint, EndpointPort, EndpointSlice};
 
@@ -37,7 +38,7 @@ pub(super) fn convert(slice: &EndpointSlice, problems: &mut Problems) -> Part {
             return Part::Endpoints(service, Vec::new());
         }
     };
-    let ports = ports(slice.ports.as_deref().unwrap_or_default(), problems);
+    let ports = Arc::new(ports(slice.ports.as_deref().unwrap_or_default(), problems));
     let endpoints = slice.endpoints.iter().flatten().enumerate();
     let endpoints = endpoints
         .filter_map(|(index, endpoint)| convert_one(endpoint, index, family, &ports, problems))
@@ -49,7 +50,7 @@ fn convert_one(
     endpoint: &ApiEndpoint,
     index: usize,
     family: Family,
-    ports: &BTreeMap<(String, Protocol), u16>,
+    ports: &Arc<BTreeMap<(String, Protocol), u16>>,
     problems: &mut Problems,
 ) -> Option<Endpoint> {
     // The API calls several addresses of one endpoint interchangeable; the first stands for all.
@@ -70,8 +71,8 @@ fn convert_one(
     let zones = hints.and_then(|hints| hints.for_zones.as_deref());
     Some(Endpoint {
         addr,
-        node: endpoint.node_name.clone(),
-        ports: ports.clone(),
+        node: endpoint.node_name.as_deref().map(Arc::from),
+        ports: Arc::clone(ports),
         ready,
         serving: conditions.and_then(|c| c.serving).unwrap_or(ready),
         terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),

@@ -77,7 +77,7 @@ const fn stated_nothing(stated: &Stated) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use super::*;
 
@@ -85,7 +85,7 @@ mod tests {
         Endpoint {
             addr,
             node: None,
-            ports: BTreeMap::new(),
+            ports: Arc::default(),
             ready: true,
             serving: true,
             terminating: false,

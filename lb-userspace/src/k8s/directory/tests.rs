@@ -4,6 +4,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
 use crate::k8s::state::ServiceRecord;
+use crate::k8s::state::State;
 use crate::model::name::ObjectName;
 
 fn open(path: &Path) -> Directory {

@@ -12,13 +12,14 @@ use crate::model::cluster::PoolAllocation;
 use crate::model::cluster::Service;
 use crate::model::intent::Finding;
 use crate::model::name::ObjectName;
+use crate::model::shared_map::SharedMap;
 
 /// The pools that are in order.
 pub(super) struct Pools<'a> {
     by_name: BTreeMap<&'a str, &'a Pool>,
     /// First address of each network: the last one, and the pool.
     networks: BTreeMap<IpAddr, (IpAddr, &'a str)>,
-    namespaces: &'a BTreeMap<String, Labels>,
+    namespaces: &'a SharedMap<String, Labels>,
     /// Pools with `serviceAllocation` that assign by themselves, in the order of their priority.
     restricted: Vec<&'a str>,
     /// Pools without it that assign by themselves.
@@ -29,7 +30,7 @@ impl<'a> Pools<'a> {
     /// Takes the pools in the order of their names; one that overlaps an earlier one is left out.
     pub(super) fn new(
         pools: &'a BTreeMap<String, Pool>,
-        namespaces: &'a BTreeMap<String, Labels>,
+        namespaces: &'a SharedMap<String, Labels>,
         findings: &mut Vec<Finding>,
     ) -> Self {
         let mut this = Self {

@@ -8,7 +8,7 @@ use crate::model::cluster::ServicePort;
 use crate::model::cluster::TrafficPolicy;
 use crate::plan::fixture::*;
 
-type Services = BTreeMap<ObjectName, Service>;
+type Services = SharedMap<ObjectName, Service>;
 
 fn services(items: impl IntoIterator<Item = (&'static str, Service)>) -> Services {
     items

@@ -9,12 +9,13 @@ use crate::model::cluster::{Family, Pool};
 use crate::model::intent::ServiceState;
 use crate::model::name::ObjectName;
 use crate::model::pool_usage::PoolUsage;
+use crate::model::shared_map::SharedMap;
 
 /// Counts the addresses of each pool that Services hold, and those that are free. An address that several
 /// Services share counts once.
 pub fn usage(
     pools: &BTreeMap<String, Pool>,
-    services: &BTreeMap<ObjectName, ServiceState>,
+    services: &SharedMap<ObjectName, ServiceState>,
 ) -> BTreeMap<String, PoolUsage> {
     let mut held: BTreeMap<&str, BTreeSet<IpAddr>> = BTreeMap::new();
     for service in services.values() {
@@ -116,7 +117,7 @@ mod tests {
             (&["::/0"], false, 0, i64::MAX),
         ] {
             let pools = BTreeMap::from([("p".to_owned(), pool(networks, avoid))]);
-            let usage = usage(&pools, &BTreeMap::new())["p"];
+            let usage = usage(&pools, &SharedMap::new())["p"];
             assert_eq!(
                 (usage.available_v4, usage.available_v6),
                 (v4, v6),

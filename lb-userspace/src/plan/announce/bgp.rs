@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -21,6 +22,7 @@ use crate::model::cluster::BgpAdvertisement;
 use crate::model::cluster::BgpPeer;
 use crate::model::cluster::Cluster;
 use crate::model::cluster::Family;
+use crate::model::cluster::Labels;
 use crate::model::cluster::Node;
 use crate::model::cluster::PeerAsn;
 use crate::model::cluster::TrafficPolicy;
@@ -28,6 +30,7 @@ use crate::model::intent::Finding;
 use crate::model::intent::RouteAttributes;
 use crate::model::intent::SessionConfig;
 use crate::model::intent::SessionIntent;
+use crate::model::name::ObjectName;
 
 /// Hold time to propose where the peer object says none.
 pub const HOLD_TIME: Duration = Duration::from_secs(90);
@@ -35,26 +38,36 @@ pub const HOLD_TIME: Duration = Duration::from_secs(90);
 /// Connect retry time where the peer object says none.
 pub const CONNECT_TIME: Duration = Duration::from_secs(5);
 
-/// The sessions of one node, while they are given their routes.
+/// A BGPPeer, and a prefix that it is told of.
+pub type RouteName = (Arc<str>, IpNet);
+
+/// What is announced over the sessions of one node.
 pub struct Speaker<'a> {
     name: &'a str,
-    node: &'a Node,
-    sessions: BTreeMap<String, SessionIntent>,
+    /// Nothing, if there is no such node.
+    node: Option<&'a Node>,
+    /// The peers, and the families that they are told of.
+    peers: Vec<(Arc<str>, &'a BTreeSet<Family>)>,
     /// By pool: its advertisements that this node may be next hop for.
     advertisements: BTreeMap<&'a str, Vec<&'a BgpAdvertisement>>,
-    findings: Vec<Finding>,
 }
 
 /// Where a Service is announced.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Announced {
-    /// The peers that take at least one of its addresses.
-    pub peers: BTreeSet<String>,
+    /// Its routes, each with what it says of it.
+    pub routes: BTreeMap<RouteName, RouteAttributes>,
     /// Addresses that no peer takes.
     pub without_peer: BTreeSet<IpAddr>,
 }
 
 impl Announced {
+    /// The peers that take at least one of its addresses.
+    pub fn peers(&self) -> BTreeSet<String> {
+        let peers = self.routes.keys();
+        peers.map(|(peer, _)| peer.to_string()).collect()
+    }
+
     /// What is to be said of the addresses that no peer takes.
     pub fn left_out(&self) -> Option<String> {
         let addresses: Vec<_> = self.without_peer.iter().map(ToString::to_string).collect();
@@ -62,30 +75,41 @@ impl Announced {
     }
 }
 
+/// The sessions that a node holds, without routes.
+pub fn sessions(cluster: &Cluster, name: &str, node: &Node) -> BTreeMap<String, SessionIntent> {
+    cluster
+        .peers
+        .iter()
+        .filter(|(_, peer)| selects(&peer.node_selectors, &node.labels))
+        .map(|(peer_name, peer)| {
+            let intent = SessionIntent {
+                config: config(peer, name, node),
+                routes: BTreeMap::new(),
+                is_partial: cluster.is_partial,
+                is_draining: node.is_draining,
+                bfd: bfd(peer),
+            };
+            (peer_name.clone(), intent)
+        })
+        .collect()
+}
+
 impl<'a> Speaker<'a> {
-    /// The sessions that `node` holds, without routes.
-    pub fn new(cluster: &'a Cluster, name: &'a str, node: &'a Node) -> Self {
-        let sessions = cluster
-            .peers
-            .iter()
-            .filter(|(_, peer)| selects(&peer.node_selectors, &node.labels))
-            .map(|(peer_name, peer)| {
-                let intent = SessionIntent {
-                    config: config(peer, name, node),
-                    routes: BTreeMap::new(),
-                    is_partial: cluster.is_partial,
-                    is_draining: node.is_draining,
-                    bfd: bfd(peer),
-                };
-                (peer_name.clone(), intent)
-            })
-            .collect();
+    /// Of the node of that name, which holds these sessions.
+    pub fn new(
+        cluster: &'a Cluster,
+        name: &'a str,
+        sessions: &'a BTreeMap<String, SessionIntent>,
+    ) -> Self {
+        let node = cluster.nodes.get(name);
+        let unlabelled = Labels::new();
+        let labels = node.map_or(&unlabelled, |node| &node.labels);
         let advertisements = cluster
             .pools
             .iter()
             .map(|(pool_name, pool)| {
                 let of_pool = cluster.bgp_advertisements.values().filter(|ad| {
-                    chooses(&ad.pools, pool_name, pool) && selects(&ad.node_selectors, &node.labels)
+                    chooses(&ad.pools, pool_name, pool) && selects(&ad.node_selectors, labels)
                 });
                 (pool_name.as_str(), of_pool.collect())
             })
@@ -93,9 +117,11 @@ impl<'a> Speaker<'a> {
         Self {
             name,
             node,
-            sessions,
+            peers: sessions
+                .iter()
+                .map(|(peer, session)| (Arc::from(peer.as_str()), &session.config.families))
+                .collect(),
             advertisements,
-            findings: Vec::new(),
         }
     }
 
@@ -103,8 +129,8 @@ impl<'a> Speaker<'a> {
     ///
     /// # Errors
     /// Why it is not announced at all.
-    pub fn announce(&mut self, subject: &Subject<'_>) -> Result<Announced, Withheld> {
-        gate(self.node)?;
+    pub fn announce(&self, subject: &Subject<'_>) -> Result<Announced, Withheld> {
+        self.node.map_or(Ok(()), gate)?;
         subject.is_served_from(self.name)?;
         let advertisements = self.advertisements.get(subject.pool).into_iter().flatten();
         let advertisements: Vec<&BgpAdvertisement> = advertisements
@@ -119,18 +145,18 @@ impl<'a> Speaker<'a> {
             // Any node sends anywhere: all are the same to the router.
             TrafficPolicy::Cluster => None,
         };
-        let mut routes: BTreeMap<(&str, IpNet), RouteAttributes> = BTreeMap::new();
+        let mut routes = BTreeMap::new();
         let mut without_peer: BTreeSet<IpAddr> = subject.addresses.iter().copied().collect();
-        for (peer, session) in &self.sessions {
+        for (peer, families) in &self.peers {
             let of_peer = advertisements
                 .iter()
-                .filter(|ad| ad.peers.is_empty() || ad.peers.contains(peer));
+                .filter(|ad| ad.peers.is_empty() || ad.peers.contains(&**peer));
             for ad in of_peer {
                 for addr in subject.addresses {
-                    if session.config.families.contains(&Family::of(*addr)) {
+                    if families.contains(&Family::of(*addr)) {
                         merge(
                             &mut routes,
-                            (peer, route(*addr, ad)),
+                            (Arc::clone(peer), route(*addr, ad)),
                             ad,
                             endpoints.unwrap_or(1),
                         )?;
@@ -142,47 +168,30 @@ impl<'a> Speaker<'a> {
         if routes.is_empty() {
             return Err(Withheld::NoPeer);
         }
-        let routes: Vec<(String, IpNet, RouteAttributes)> = routes
-            .into_iter()
-            .map(|((peer, route), attributes)| (peer.to_owned(), route, attributes))
-            .collect();
-        let mut peers = BTreeSet::new();
-        for (peer, route, attributes) in routes {
-            self.add(subject, &peer, route, &attributes);
-            peers.insert(peer);
-        }
         Ok(Announced {
-            peers,
+            routes,
             without_peer,
         })
     }
+}
 
-    /// The sessions with their routes, and what is wrong.
-    pub fn finish(self) -> (BTreeMap<String, SessionIntent>, Vec<Finding>) {
-        (self.sessions, self.findings)
-    }
-
-    fn add(
-        &mut self,
-        subject: &Subject<'_>,
-        peer: &str,
-        route: IpNet,
-        attributes: &RouteAttributes,
-    ) {
-        let Some(session) = self.sessions.get_mut(peer) else {
-            return;
-        };
-        let present = session
-            .routes
-            .entry(route)
-            .or_insert_with(|| attributes.clone());
+/// What is said of a route by all Services that share it, and what is wrong. The first by name has the say where
+/// only one can.
+pub fn share<'s>(
+    (peer, prefix): &RouteName,
+    claims: impl Iterator<Item = (&'s ObjectName, &'s RouteAttributes)>,
+) -> (Option<RouteAttributes>, Vec<Finding>) {
+    let mut shared: Option<RouteAttributes> = None;
+    let mut findings = Vec::new();
+    for (service, attributes) in claims {
+        let present = shared.get_or_insert_with(|| attributes.clone());
         if present.local_pref != attributes.local_pref {
-            self.findings.push(Finding {
+            findings.push(Finding {
                 source: String::new(),
-                object: format!("Service {}", subject.name),
+                object: format!("Service {service}"),
                 field: String::new(),
                 message: format!(
-                    "route {route} to {peer} has another localPref by another Service's BGPAdvertisement, \
+                    "route {prefix} to {peer} has another localPref by another Service's BGPAdvertisement, \
                      which stays; give both the same localPref or another aggregationLength"
                 ),
             });
@@ -190,6 +199,7 @@ impl<'a> Speaker<'a> {
         // Services that share a route share what is behind it.
         join(present, attributes);
     }
+    (shared, findings)
 }
 
 /// Two advertisements of one route: the union of communities, and the least inviting of what can be one
@@ -203,9 +213,9 @@ fn join(present: &mut RouteAttributes, other: &RouteAttributes) {
     present.link_bandwidth = present.link_bandwidth.max(other.link_bandwidth);
 }
 
-fn merge<'p>(
-    routes: &mut BTreeMap<(&'p str, IpNet), RouteAttributes>,
-    to: (&'p str, IpNet),
+fn merge(
+    routes: &mut BTreeMap<RouteName, RouteAttributes>,
+    to: RouteName,
     ad: &BgpAdvertisement,
     endpoints: u64,
 ) -> Result<(), Withheld> {

@@ -1,13 +1,15 @@
 //! Services that no node announces, and why.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::bgp::Speaker;
+use super::bgp::{self, Speaker};
 use super::layer2::Election;
 use super::{Subject, Withheld};
 use crate::model::cluster::Cluster;
-use crate::model::intent::ServiceState;
+use crate::model::intent::{ServiceState, SessionIntent};
 use crate::model::name::ObjectName;
+use crate::model::shared_map::SharedMap;
 use crate::plan::Context;
 use crate::plan::backends::Nodes;
 
@@ -16,7 +18,7 @@ use crate::plan::backends::Nodes;
 /// `node` itself.
 pub fn nowhere(
     cluster: &Cluster,
-    services: &BTreeMap<ObjectName, ServiceState>,
+    services: &SharedMap<ObjectName, ServiceState>,
     node: &str,
     gone: &BTreeSet<String>,
 ) -> BTreeMap<ObjectName, Withheld> {
@@ -27,6 +29,7 @@ pub fn nowhere(
         ..Context::default()
     };
     let mut election = Election::new(cluster, &context);
+    let sessions: OnceCell<Vec<(&str, BTreeMap<String, SessionIntent>)>> = OnceCell::new();
     let mut speakers: Option<Vec<Speaker<'_>>> = None;
     let mut found = BTreeMap::new();
     for (name, state) in services {
@@ -47,10 +50,16 @@ pub fn nowhere(
             continue;
         };
         let speakers = speakers.get_or_insert_with(|| {
-            let nodes = cluster.nodes.iter();
-            nodes
-                .filter(|(name, node)| node.ready && !gone.contains(*name))
-                .map(|(name, node)| Speaker::new(cluster, name, node))
+            let sessions = sessions.get_or_init(|| {
+                let nodes = cluster.nodes.iter();
+                nodes
+                    .filter(|(name, node)| node.ready && !gone.contains(*name))
+                    .map(|(name, node)| (name.as_str(), bgp::sessions(cluster, name, node)))
+                    .collect()
+            });
+            let sessions = sessions.iter();
+            sessions
+                .map(|(name, sessions)| Speaker::new(cluster, name, sessions))
                 .collect()
         });
         let by_bgp = speakers
@@ -141,7 +150,7 @@ mod tests {
             node.excluded = true;
         }
         assert_eq!(reason(&cluster), Some(Withheld::NodeExcluded));
-        cluster.endpoints.clear();
+        cluster.endpoints = SharedMap::new();
         assert_eq!(reason(&cluster), Some(Withheld::NoEndpoints));
     }
 }

@@ -13,7 +13,6 @@ use std::collections::BTreeSet;
 
 use super::Layout;
 use super::Table;
-use super::lookup::is_same;
 use crate::model::intent::FrontendName;
 
 /// Slots by frontend.
@@ -63,13 +62,10 @@ impl Forgotten {
         }
         self.0.retain(|name, _| after.frontends.contains_key(name));
         let mut scope = Slots::new();
-        for (name, table) in &after.frontends {
-            let Some(old) = before.frontends.get(name) else {
+        for change in after.changes(before) {
+            let (name, Some((old, table))) = (change.key, change.before.zip(change.after)) else {
                 continue;
             };
-            if is_same(name, before, after) {
-                continue;
-            }
             if old.has_client_affinity() != table.has_client_affinity() {
                 self.0.remove(name);
                 scope.insert(*name, (0..table.slots.len() as u32).collect());

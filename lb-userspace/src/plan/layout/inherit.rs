@@ -43,7 +43,6 @@ impl Layout {
             if let Some(written) = written
                 && slots.len().is_power_of_two()
             {
-                let table = Arc::make_mut(table);
                 table.inherit(slots);
                 table.complete();
                 *written = Arc::clone(&table.written);

@@ -9,11 +9,18 @@ use super::Layout;
 use super::Member;
 use super::Table;
 use crate::model::intent::FrontendName;
+use crate::model::shared_map::Change;
 
 impl Layout {
     /// Key of the flow hash, once there is one.
     pub fn flow_key(&self) -> Option<&[u64; 4]> {
         self.config.as_ref().map(|config| &config.flow_key)
+    }
+
+    /// The frontends whose tables are not those of the layout before, each with both of them. Tables that are the
+    /// same are not looked into.
+    pub fn changes<'a>(&'a self, before: &'a Self) -> Vec<Change<'a, FrontendName, Table>> {
+        self.frontends.changes(&before.frontends)
     }
 }
 
@@ -75,13 +82,5 @@ impl Member {
     /// Changes whenever the element is given to another pod.
     pub fn generation(&self) -> u32 {
         self.value.generation
-    }
-}
-
-/// Whether two layouts hold the same table, which is not looked into.
-pub(super) fn is_same(name: &FrontendName, one: &Layout, other: &Layout) -> bool {
-    match (one.frontends.get(name), other.frontends.get(name)) {
-        (Some(one), Some(other)) => std::sync::Arc::ptr_eq(one, other),
-        (one, other) => one.is_none() && other.is_none(),
     }
 }

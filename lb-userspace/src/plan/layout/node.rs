@@ -113,13 +113,15 @@ fn resolved<'a>(addresses: impl IntoIterator<Item = &'a IpAddr>, segment: &Segme
     macs.next().copied()
 }
 
-/// The configuration, with `heartbeat` left to whoever writes it.
+/// The configuration, with `heartbeat` left to whoever writes it. `has_tunnelled` says that some frontend has
+/// tunnels used always.
 pub(super) fn config<'a>(
     intent: &DataplaneIntent,
     peers: impl Iterator<Item = &'a Mac>,
     nodes: impl Iterator<Item = Node>,
     segment: &Segment,
     settings: Settings,
+    has_tunnelled: bool,
 ) -> Config {
     let mut words = [0; 4];
     for (word, bytes) in words.iter_mut().zip(intent.flow_key.as_chunks::<8>().0) {
@@ -128,11 +130,7 @@ pub(super) fn config<'a>(
     let flag = |set: bool, flag: u32| if set { flag } else { 0 };
     let (mac_head, mac_tail) = halves(segment.mac);
     let [tunnel4, ..] = own_address(intent, segment, IpAddr::is_ipv4);
-    let tunnels_always = settings.forwarding == Some(Forwarding::Geneve)
-        || intent
-            .frontends
-            .values()
-            .any(|frontend| frontend.forwarding == Some(Forwarding::Geneve));
+    let tunnels_always = settings.forwarding == Some(Forwarding::Geneve) || has_tunnelled;
     let tunnelled = nodes.filter(|node| {
         node.mode == node_mode::GENEVE || (tunnels_always && node.mode == node_mode::L2)
     });
@@ -439,6 +437,7 @@ mod tests {
                 [near].into_iter(),
                 &segment(),
                 settings,
+                false,
             )
         };
         let config = made(settings);

@@ -182,7 +182,7 @@ impl Layout {
             }
         }
         let mut table = Table {
-            intent: FrontendIntent {
+            intent: Arc::new(FrontendIntent {
                 service: intent.frontends.get(&name).map_or_else(
                     || ObjectName::new(String::new(), String::new()),
                     |frontend| frontend.service.clone(),
@@ -192,7 +192,7 @@ impl Layout {
                 forwarding: None,
                 backends: Vec::new(),
                 choices: None,
-            },
+            }),
             value,
             length,
             is_settled: false,
@@ -203,7 +203,7 @@ impl Layout {
             digest: String::new(),
         };
         table.digest = table.compute_digest();
-        self.frontends.insert(name, Arc::new(table));
+        self.frontends.insert(name, table);
     }
 
     /// Takes over what leads to the backend that it names, and removes the rest before anything else.
@@ -211,7 +211,7 @@ impl Layout {
         let mut tables: HashMap<u32, &mut Table> = self
             .frontends
             .values_mut()
-            .map(|table| (table.value.id, Arc::make_mut(table)))
+            .map(|table| (table.value.id, table))
             .collect();
         let mut stale = Vec::new();
         for (name, index) in found {
@@ -251,8 +251,8 @@ fn member(
         addr: node::address(value.addr, frontend.addr),
         port: value.port.host(),
         node: match value.node {
-            0 => local.to_owned(),
-            number => name_of(names, number),
+            0 => local.into(),
+            number => name_of(names, number).into(),
         },
         weight: u32::from(value.flags & backend_flags::DRAINING == 0),
         value,
@@ -294,7 +294,7 @@ fn name_nodes(
             .iter()
             .map(|backend| {
                 let pod = (node::words(backend.addr), backend.port);
-                (pod, backend.node.as_str())
+                (pod, &*backend.node)
             })
             .collect();
         for (_, backend) in members.get(&value.id).into_iter().flatten() {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use lb_common::maps::Config;
 use lb_common::maps::Node;
@@ -12,16 +13,20 @@ use lb_common::maps::vip_flags;
 
 use super::Layout;
 use super::PlacedNode;
+use super::Planned;
 use super::Settings;
 use super::WINDOW;
 use super::node;
 use super::table;
 use super::table::Table;
+use crate::model::cluster::Forwarding;
 use crate::model::intent::DataplaneIntent;
+use crate::model::intent::FrontendIntent;
 use crate::model::intent::FrontendName;
 use crate::model::intent::PeerNode;
 use crate::model::intent::VipIntent;
 use crate::model::segment::Segment;
+use crate::model::shared_map::SharedMap;
 use crate::plan::step::Step;
 
 /// The steps of a pass by kind, and the room that is free once they are taken.
@@ -98,10 +103,21 @@ impl<'a> Round<'a> {
             settings,
             now,
         };
-        round.plan_nodes(intent, segment);
-        round.plan_frontends(intent);
-        round.plan_vips(&intent.vips);
+        let planned = round.layout.planned.take();
+        let agenda = Agenda::new(round.layout, planned.as_ref(), intent);
+        round.plan_nodes(intent, segment, &agenda);
+        let unsettled = round.plan_frontends(&agenda);
+        let placed = planned.map(|planned| planned.vips);
+        round.plan_vips(&intent.vips, placed.as_ref());
         round.retire_nodes(intent);
+        if !round.layout.is_unconfirmed {
+            round.layout.planned = Some(Planned {
+                frontends: intent.frontends.clone(),
+                vips: intent.vips.clone(),
+                unsettled,
+                tunnelled: agenda.tunnelled,
+            });
+        }
         round
     }
 
@@ -160,7 +176,7 @@ impl<'a> Round<'a> {
         self.layout.nodes.get(name).map(|node| node.number)
     }
 
-    fn plan_nodes(&mut self, intent: &DataplaneIntent, segment: &Segment) {
+    fn plan_nodes(&mut self, intent: &DataplaneIntent, segment: &Segment, agenda: &Agenda<'_>) {
         let unknown = PeerNode::default();
         let spared: Vec<String> = match self.layout.is_unconfirmed {
             true => self.layout.nodes.keys().cloned().collect(),
@@ -171,11 +187,14 @@ impl<'a> Round<'a> {
             .iter()
             .map(|(name, node)| (name.as_str(), node))
             .collect();
-        for backend in intent
-            .frontends
-            .values()
-            .flat_map(|frontend| &frontend.backends)
-        {
+        // Frontends that are as they were name no node that is not there; but one that only they name stays.
+        let mut placed = self.layout.nodes.keys();
+        let all = placed
+            .any(|name| !intent.nodes.contains_key(name))
+            .then(|| intent.frontends.values());
+        let frontends = all.into_iter().flatten();
+        let frontends = frontends.chain(agenda.frontends.iter().map(|(_, frontend)| &***frontend));
+        for backend in frontends.flat_map(|frontend| &frontend.backends) {
             wanted.entry(&backend.node).or_insert(&unknown);
         }
         for name in &spared {
@@ -213,7 +232,14 @@ impl<'a> Round<'a> {
         }
         self.plan_peer_addrs(intent);
         let nodes = self.layout.nodes.values().map(|placed| placed.value);
-        let mut config = node::config(intent, peer_macs.keys(), nodes, segment, self.settings);
+        let mut config = node::config(
+            intent,
+            peer_macs.keys(),
+            nodes,
+            segment,
+            self.settings,
+            agenda.tunnelled > 0,
+        );
         if let Some(former) = self.layout.config.filter(|_| self.layout.is_unconfirmed) {
             config = Config {
                 flow_key: former.flow_key,
@@ -303,33 +329,38 @@ impl<'a> Round<'a> {
         Some(number)
     }
 
-    fn plan_frontends(&mut self, intent: &DataplaneIntent) {
-        let present = self.layout.frontends.iter();
-        let gone: Vec<FrontendName> = present
-            .filter(|(name, _)| !intent.frontends.contains_key(name))
-            .filter(|(_, table)| !self.is_spared(table))
-            .map(|(name, _)| *name)
-            .collect();
-        for name in gone {
-            table::remove(self, name);
+    /// Returns the frontends that are not as they should be.
+    fn plan_frontends(&mut self, agenda: &Agenda<'_>) -> BTreeSet<FrontendName> {
+        for name in &agenda.gone {
+            let table = self.layout.frontends.get(name);
+            if table.is_some_and(|table| !self.is_spared(table)) {
+                table::remove(self, *name);
+            }
         }
         // Tables that are there come first, so that a newcomer is refused rather than they.
-        let (present, new): (Vec<_>, Vec<_>) = intent
+        let (present, new): (Vec<_>, Vec<_>) = agenda
             .frontends
             .iter()
+            .copied()
             .partition(|(name, _)| self.layout.frontends.contains_key(name));
         for (name, frontend) in present.into_iter().chain(new) {
-            let table = self.layout.frontends.get(name);
+            let table = self.layout.frontends.get(&name);
             if table.is_some_and(|table| table.is_settled && table.intent == *frontend) {
                 continue;
             }
             if frontend.backends.is_empty() && table.is_some_and(|table| self.is_spared(table)) {
                 continue;
             }
-            if let Err(reason) = table::plan(self, *name, frontend) {
-                self.refused.push((*name, reason));
+            if let Err(reason) = table::plan(self, name, frontend) {
+                self.refused.push((name, reason));
             }
         }
+        let is_settled = |name: &FrontendName| {
+            let table = self.layout.frontends.get(name);
+            table.is_some_and(|table| table.is_settled)
+        };
+        let names = agenda.frontends.iter().map(|(name, _)| *name);
+        names.filter(|name| !is_settled(name)).collect()
     }
 
     /// Whether a frontend stays though the intent has nothing of it, or no backends: after a restart, when
@@ -338,15 +369,32 @@ impl<'a> Round<'a> {
         self.layout.is_unconfirmed && !table.is_settled
     }
 
-    fn plan_vips(&mut self, wanted: &BTreeMap<IpAddr, VipIntent>) {
-        let gone: Vec<IpAddr> = self
-            .layout
-            .vips
-            .keys()
-            .filter(|addr| !wanted.contains_key(addr) && !self.is_reached(addr))
-            .copied()
-            .collect();
-        for (addr, intent) in wanted {
+    /// `placed` are those that were wanted the last time.
+    fn plan_vips(
+        &mut self,
+        wanted: &SharedMap<IpAddr, VipIntent>,
+        placed: Option<&SharedMap<IpAddr, VipIntent>>,
+    ) {
+        // Those that found no room are looked at again.
+        let placed = placed.filter(|placed| placed.len() == self.layout.vips.len());
+        let mut gone = Vec::new();
+        let mut changed = Vec::new();
+        match placed {
+            None => {
+                gone.extend(self.layout.vips.keys().copied());
+                gone.retain(|addr| !wanted.contains_key(addr) && !self.is_reached(addr));
+                changed.extend(wanted);
+            }
+            Some(placed) => {
+                for change in wanted.changes(placed) {
+                    match change.after {
+                        None => gone.push(*change.key),
+                        Some(intent) => changed.push((change.key, &**intent)),
+                    }
+                }
+            }
+        }
+        for (addr, intent) in changed {
             let vip = vip(*intent);
             let present = self.layout.vips.get(addr).copied();
             let has_room = self.layout.vips.len() < self.layout.vip_capacity;
@@ -381,7 +429,7 @@ impl<'a> Round<'a> {
         }
         for table in self.layout.frontends.values() {
             for member in table.members.values() {
-                gone.remove(member.node.as_str());
+                gone.remove(&*member.node);
             }
         }
         let gone: Vec<String> = gone.into_iter().map(str::to_owned).collect();
@@ -395,6 +443,49 @@ impl<'a> Round<'a> {
                 self.free_nodes.push(placed.number);
             }
         }
+    }
+}
+
+/// What of an intent has to be looked at: what was planned before is as it was planned.
+struct Agenda<'a> {
+    /// Frontends that are not wanted.
+    gone: Vec<FrontendName>,
+    /// Frontends that may be other than their tables.
+    frontends: Vec<(FrontendName, &'a Arc<FrontendIntent>)>,
+    /// How many of all frontends have tunnels used always.
+    tunnelled: usize,
+}
+
+impl<'a> Agenda<'a> {
+    fn new(layout: &Layout, planned: Option<&Planned>, intent: &'a DataplaneIntent) -> Self {
+        let wanted = &intent.frontends;
+        let nothing = SharedMap::new();
+        let before = planned.map_or(&nothing, |planned| &planned.frontends);
+        let mut agenda = Self {
+            gone: Vec::new(),
+            frontends: Vec::new(),
+            tunnelled: planned.map_or(0, |planned| planned.tunnelled),
+        };
+        let is_tunnelled = |frontend: &Arc<FrontendIntent>| {
+            usize::from(frontend.forwarding == Some(Forwarding::Geneve))
+        };
+        let mut looked_at = BTreeSet::new();
+        for change in wanted.changes(before) {
+            agenda.tunnelled += change.after.map_or(0, is_tunnelled);
+            agenda.tunnelled -= change.before.map_or(0, is_tunnelled);
+            looked_at.insert(*change.key);
+        }
+        match planned {
+            Some(planned) => looked_at.extend(&planned.unsettled),
+            None => looked_at.extend(layout.frontends.keys()),
+        }
+        for name in looked_at {
+            match wanted.get_shared(&name) {
+                Some(frontend) => agenda.frontends.push((name, frontend)),
+                None => agenda.gone.push(name),
+            }
+        }
+        agenda
     }
 }
 

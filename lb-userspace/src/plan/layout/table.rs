@@ -30,7 +30,7 @@ use crate::plan::step::Step;
 /// A frontend in the maps.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Table {
-    pub(super) intent: FrontendIntent,
+    pub(super) intent: Arc<FrontendIntent>,
     pub(super) value: Frontend,
     /// By backend number.
     pub(super) members: BTreeMap<u16, Member>,
@@ -57,7 +57,7 @@ pub struct Member {
     /// Pod port.
     pub port: u16,
     /// Node it runs on.
-    pub node: String,
+    pub node: Arc<str>,
     /// Its weight; 0 is draining.
     pub weight: u32,
     pub(super) value: Backend,
@@ -105,9 +105,9 @@ impl Table {
 pub(super) fn plan(
     round: &mut Round<'_>,
     name: FrontendName,
-    intent: &FrontendIntent,
+    intent: &Arc<FrontendIntent>,
 ) -> Result<(), String> {
-    let old = round.layout.frontends.get(&name).cloned();
+    let old = round.layout.frontends.get_shared(&name).cloned();
     let length = intent.table_length;
     if !length.is_power_of_two() || length > maglev::MAX_LENGTH {
         return Err(format!(
@@ -143,12 +143,12 @@ pub(super) fn plan(
         let member = Member {
             addr: backend.addr,
             port: backend.port,
-            node: backend.node.clone(),
+            node: Arc::clone(&backend.node),
             weight: backend.weight,
             value: Backend {
                 addr: node::words(backend.addr),
                 port: Be16::new(backend.port),
-                node: numbers.get(backend.node.as_str()).copied().unwrap_or(0),
+                node: numbers.get(&*backend.node).copied().unwrap_or(0),
                 generation: round.layout.generation,
                 flags: flags(backend.weight),
                 frontend: id,
@@ -158,7 +158,7 @@ pub(super) fn plan(
     }
 
     let mut table = Table {
-        intent: intent.clone(),
+        intent: Arc::clone(intent),
         value: Frontend {
             slots: first,
             mask: old.as_ref().map_or(length - 1, |table| table.value.mask),
@@ -186,7 +186,7 @@ pub(super) fn plan(
     }
     table.digest = table.compute_digest();
     table.write(round, name, old.as_deref());
-    round.layout.frontends.insert(name, Arc::new(table));
+    round.layout.frontends.insert(name, table);
     refusal.map_or(Ok(()), Err)
 }
 
@@ -411,17 +411,12 @@ fn compare<'a>(
     let present: HashMap<(IpAddr, u16, &str), (u16, &Member)> = old
         .iter()
         .flat_map(|table| &table.members)
-        .map(|(number, member)| {
-            (
-                (member.addr, member.port, member.node.as_str()),
-                (*number, member),
-            )
-        })
+        .map(|(number, member)| ((member.addr, member.port, &*member.node), (*number, member)))
         .collect();
     let mut kept = BTreeMap::new();
     let mut added = Vec::new();
     for backend in &intent.backends {
-        match present.get(&(backend.addr, backend.port, backend.node.as_str())) {
+        match present.get(&(backend.addr, backend.port, &*backend.node)) {
             None => added.push(backend),
             Some((number, member)) => {
                 let mut member = (*member).clone();
@@ -447,7 +442,7 @@ fn node_numbers<'a>(
                 backend.node
             )
         })?;
-        numbers.insert(backend.node.as_str(), number);
+        numbers.insert(&*backend.node, number);
     }
     Ok(numbers)
 }

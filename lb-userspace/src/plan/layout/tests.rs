@@ -59,7 +59,7 @@ fn frontend(table_length: u32, pods: &[(u16, u32)]) -> FrontendIntent {
     let backends = pods.iter().map(|(pod, weight)| BackendIntent {
         addr: IpAddr::V4(Ipv4Addr::from_bits(0x0af4_0000 + u32::from(*pod))),
         port: 8080,
-        node: format!("node-{}", pod % 5),
+        node: format!("node-{}", pod % 5).into(),
         weight: *weight,
     });
     FrontendIntent {
@@ -73,7 +73,7 @@ fn frontend(table_length: u32, pods: &[(u16, u32)]) -> FrontendIntent {
 }
 
 fn intent(frontends: impl IntoIterator<Item = (u8, FrontendIntent)>) -> DataplaneIntent {
-    let frontends: BTreeMap<_, _> = frontends
+    let frontends: SharedMap<_, _> = frontends
         .into_iter()
         .map(|(n, intent)| (name(n), intent))
         .collect();

@@ -55,6 +55,6 @@ pub(super) fn judge(
         flow,
         pod: own.pod,
         slot,
-        owner: owner.map(|member| member.node.clone()),
+        owner: owner.map(|member| member.node.to_string()),
     })
 }

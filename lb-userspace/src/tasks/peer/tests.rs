@@ -1,6 +1,5 @@
 //! What is found on the wire and in the layout for a flow.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::*;
@@ -47,7 +46,7 @@ fn planned(before: &Layout, pods: &[u8]) -> (Plan, Layout) {
     let intent = DataplaneIntent {
         node: "a".into(),
         flow_key: [7; 32],
-        frontends: BTreeMap::from([(vip(), frontend)]),
+        frontends: [(vip(), frontend)].into(),
         ..DataplaneIntent::default()
     };
     before.plan(&intent, &Segment::default(), Settings::default(), 1)

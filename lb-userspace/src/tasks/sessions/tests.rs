@@ -17,10 +17,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 fn programmed(session: &SessionIntent) -> Programmed {
     let mut desired = Desired::default();
-    desired
-        .intent
-        .sessions
-        .insert("leafs".to_owned(), session.clone());
+    desired.intent.sessions = Arc::new([("leafs".to_owned(), session.clone())].into());
     Programmed {
         desired: Arc::new(desired),
         layout: Arc::new(Layout::new(Capacity::default())),

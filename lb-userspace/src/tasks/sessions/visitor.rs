@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::info;
 
-use super::{Running, Sessions, released};
+use super::{Running, Sessions, released, unserved};
 use crate::model::intent::{SessionConfig, SessionIntent};
 use crate::model::session_status::{SessionState, SessionStatus};
 use crate::net::bgp_listener::ListenError;
@@ -91,7 +91,7 @@ impl Sessions {
                 return;
             }
             info!(peer = name, "a peer comes from a listen range");
-            let mut first = released(session, programmed, &BTreeMap::new());
+            let mut first = released(session, programmed, &unserved(programmed), &BTreeMap::new());
             visitor.narrow(&mut first.config);
             self.start(name.clone(), first, Some(visitor));
             if let Some(running) = self.running.get(&name) {

@@ -1,6 +1,6 @@
 //! What agents make of each other's tables.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use lb_common::maps::Slot;
 
@@ -18,7 +18,7 @@ fn with_pods(pods: &[u16]) -> DataplaneIntent {
     let pods: Vec<_> = pods.iter().map(|pod| (*pod, 1)).collect();
     DataplaneIntent {
         node: HERE.into(),
-        frontends: BTreeMap::from([(name(1), frontend(LENGTH, &pods))]),
+        frontends: [(name(1), frontend(LENGTH, &pods))].into(),
         ..DataplaneIntent::default()
     }
 }
@@ -200,7 +200,7 @@ fn kept_apart(node: usize, pods: u16) -> DataplaneIntent {
     };
     DataplaneIntent {
         node: format!("node-{node}"),
-        frontends: BTreeMap::from([(name(1), frontend)]),
+        frontends: [(name(1), frontend)].into(),
         ..DataplaneIntent::default()
     }
 }
@@ -221,7 +221,7 @@ fn nodes_that_choose_differently_name_each_others_choice_and_have_one_digest() {
         let table = layout.frontend(&name(1)).unwrap();
         let pod = |number| table.member(number).map(|member| member.node.clone());
         let wanted: Vec<_> = (0..4)
-            .map(|step| Some(format!("node-{}", (node + step) % 4)))
+            .map(|step| Some(Arc::from(format!("node-{}", (node + step) % 4))))
             .collect();
         for slot in written.iter() {
             let owners: Vec<_> = slot.owners().into_iter().map(pod).collect();
@@ -247,7 +247,7 @@ fn what_others_chose_is_remembered_once_all_choose_alike() {
     let empty = Layout::new(Capacity::default());
     let (_, apart) = empty.plan(&kept_apart(0, 4), &segment(), Settings::default(), NOW);
     let alike = DataplaneIntent {
-        frontends: BTreeMap::from([(name(1), frontend(LENGTH, &[(0, 1), (1, 1), (2, 1), (3, 1)]))]),
+        frontends: [(name(1), frontend(LENGTH, &[(0, 1), (1, 1), (2, 1), (3, 1)]))].into(),
         ..kept_apart(0, 4)
     };
     let (_, alike) = apart.plan(&alike, &segment(), Settings::default(), NOW);

@@ -242,7 +242,7 @@ impl Maps {
                 let found = (number != 0).then(|| self.backend(frontend, number));
                 let found = found.map(|b| (b.addr, b.port.host(), b.node, b.flags));
                 let wanted = owner.map(|owner| {
-                    let node = active[owner].node.as_str();
+                    let node = &*active[owner].node;
                     let node = if node == intent.node {
                         0
                     } else {
