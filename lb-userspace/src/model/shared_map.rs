@@ -360,7 +360,7 @@ mod tests {
 
     use super::*;
 
-    fn entries<'a>(map: &'a SharedMap<u16, u16>) -> Vec<(&'a u16, &'a u16)> {
+    fn entries(map: &SharedMap<u16, u16>) -> Vec<(&u16, &u16)> {
         map.iter().collect()
     }
 

@@ -1,5 +1,7 @@
 //! Last good versions, duplicates, and references between objects.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::k8s::document;
 
@@ -281,4 +283,122 @@ fn two_pools_may_change_places() {
         assert_eq!(snapshot.findings, []);
         assert_eq!(snapshot.cluster.pools["one"].addresses[0].text, one);
     }
+}
+
+/// Something a source says.
+#[derive(Clone, Debug)]
+enum Word {
+    Service(usize, u8),
+    /// A slice: which, of which Service, and how many pods.
+    Slice(usize, u8, u8, u8),
+    Node(usize, u8),
+    Broken(usize, u8),
+    Gone(usize, Kind, u8),
+    Records(Option<u8>),
+}
+
+const SOURCES: [&str; 2] = ["a", "b"];
+
+fn word() -> impl Strategy<Value = Word> {
+    let source = 0..SOURCES.len();
+    let kinds = [Kind::Service, Kind::EndpointSlice, Kind::Node];
+    prop_oneof![
+        3 => (source.clone(), 0u8..3).prop_map(|(source, name)| Word::Service(source, name)),
+        4 => (source.clone(), 0u8..4, 0u8..3, 0u8..3)
+            .prop_map(|(source, name, service, pods)| Word::Slice(source, name, service, pods)),
+        1 => (source.clone(), 0u8..2).prop_map(|(source, name)| Word::Node(source, name)),
+        1 => (source.clone(), 0u8..3).prop_map(|(source, name)| Word::Broken(source, name)),
+        2 => (source, proptest::sample::select(kinds.to_vec()), 0u8..4)
+            .prop_map(|(source, kind, name)| Word::Gone(source, kind, name)),
+        1 => proptest::option::of(0u8..3).prop_map(Word::Records),
+    ]
+}
+
+fn hear(index: &mut Index, word: &Word) {
+    let key = |kind: Kind, name: u8| {
+        let letter = match kind {
+            Kind::Service => 's',
+            Kind::Node => 'n',
+            _ => 'e',
+        };
+        Key::new(kind, None, &format!("{letter}{name}"))
+    };
+    match word {
+        Word::Service(source, name) => {
+            let text = format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: s{name}, labels: {{from: \"{source}\"}}}}\n\
+                 spec: {{type: LoadBalancer, ports: [{{port: 80}}]}}\n"
+            );
+            put(index, SOURCES[*source], &object(&text));
+        }
+        Word::Slice(source, name, service, pods) => {
+            let pods: String = (0..*pods)
+                .map(|pod| format!("{{addresses: [10.{service}.{name}.{pod}]}},"))
+                .collect();
+            let text = format!(
+                "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: e{name}, labels: \
+                 {{kubernetes.io/service-name: s{service}}}}}\naddressType: IPv4\nendpoints: [{pods}]\n"
+            );
+            put(index, SOURCES[*source], &object(&text));
+        }
+        Word::Node(source, name) => {
+            let text = format!(
+                "apiVersion: v1\nkind: Node\nmetadata: {{name: n{name}, labels: {{from: \"{source}\"}}}}\n"
+            );
+            put(index, SOURCES[*source], &object(&text));
+        }
+        Word::Broken(source, name) => {
+            let finding = Finding {
+                source: SOURCES[*source].to_owned(),
+                object: "a Service".to_owned(),
+                field: String::new(),
+                message: "cannot be read".to_owned(),
+            };
+            index.reject(SOURCES[*source], &key(Kind::Service, *name), finding);
+        }
+        Word::Gone(source, kind, name) => index.delete(SOURCES[*source], &key(*kind, *name)),
+        Word::Records(service) => {
+            let record = ServiceRecord {
+                addresses: vec!["203.0.113.1".parse().unwrap()],
+                pool: None,
+                table_length: Some(64),
+            };
+            let records =
+                service.map(|service| (ObjectName::new("default", format!("s{service}")), record));
+            index.remember(Arc::new(records.into_iter().collect()));
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn snapshots_in_between_change_nothing_about_the_last_one(
+        words in proptest::collection::vec(word(), 1..40),
+    ) {
+        let (mut often, mut once) = (Index::default(), Index::default());
+        let mut last = Snapshot::default();
+        for word in &words {
+            hear(&mut often, word);
+            hear(&mut once, word);
+            last = often.snapshot();
+        }
+        prop_assert_eq!(last, once.snapshot());
+    }
+}
+
+#[test]
+fn what_did_not_change_is_shared_with_the_snapshot_before() {
+    let mut index = Index::default();
+    for service in 0..2 {
+        hear(&mut index, &Word::Service(0, service));
+        hear(&mut index, &Word::Slice(0, service, service, 2));
+    }
+    let before = index.snapshot().cluster;
+    hear(&mut index, &Word::Slice(0, 1, 1, 2));
+    let same = index.snapshot().cluster;
+    assert!(same.endpoints.is_same(&before.endpoints));
+    hear(&mut index, &Word::Slice(0, 1, 1, 1));
+    let after = index.snapshot().cluster;
+    assert_eq!(after.endpoints.changes(&before.endpoints).len(), 1);
+    assert!(after.services.is_same(&before.services));
 }

@@ -1,5 +1,7 @@
 //! The whole intent of a node, and that it settles.
 
+mod incremental;
+
 use proptest::prelude::*;
 
 use super::*;
