@@ -176,8 +176,8 @@ fn follow<T: Tables + FamilyTables<A>, A: Family>(
     refresh::<T, A>(tables, table, ends, flow, fin | reset, protocol::TCP);
 }
 
-/// The UDP flow that a datagram from a pod answers. Its first answer promotes it, which shows that it is no
-/// forgery's; without room it stays where it is until a later one.
+/// The UDP flow that a datagram from a pod answers. The first answer promotes it; without room it stays where
+/// it is until a later one.
 #[inline(always)]
 fn answered<T: Tables + FamilyTables<A>, A: Family>(
     tables: &T,

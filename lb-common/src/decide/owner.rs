@@ -6,7 +6,7 @@ use crate::decide::tables::{FamilyTables, Tables};
 use crate::decide::{Act, Delivery, Verdict};
 use crate::drop::DropReason;
 use crate::family::{Endpoints, Family};
-use crate::flow::{CLOSING, FlowTable, HALF_OPEN_TIMEOUT, expired};
+use crate::flow::{CLOSING, FlowTable, HALF_OPEN_TIMEOUT, expired, is_closed};
 use crate::frame::Frame;
 use crate::maps::{Backend, Flow, Tour, backend_flags, flow_direction, flow_state};
 use crate::outcome::Outcome;
@@ -79,12 +79,12 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
                 self.refresh(FlowTable::Established, &flow, state);
                 return Some(flow);
             }
-            self.remove_both(FlowTable::Established, &flow);
+            self.remove_forward(FlowTable::Established);
         } else if let Some(flow) = self.live(FlowTable::HalfOpen) {
             if !(segment.is_opening() && flow.state & CLOSING != 0) {
                 return self.progress(&flow, &segment, is_found).then_some(flow);
             }
-            self.remove_both(FlowTable::HalfOpen, &flow);
+            self.remove_forward(FlowTable::HalfOpen);
         }
         None
     }
@@ -243,8 +243,8 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             return false;
         };
         let idle = flow.seen.saturating_sub(other.seen);
-        let over = other.state & CLOSING != 0
-            || (table == FlowTable::HalfOpen && idle > HALF_OPEN_TIMEOUT);
+        let over =
+            is_closed(other.state) || (table == FlowTable::HalfOpen && idle > HALF_OPEN_TIMEOUT);
         !over && !self.is_answer_to(&other)
     }
 
@@ -303,13 +303,13 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
     fn remove_both(&self, table: FlowTable, flow: &Flow) {
         let tables = self.packet.tables;
         FamilyTables::<A>::remove_flow(tables, table, &self.forward_key());
-        // A flow that ends may have lost its reverse entry to a younger one.
-        let key = self.reverse_key(flow);
-        let is_own =
-            FamilyTables::<A>::with_flow(tables, table, &key, |other| self.is_answer_to(other));
-        if is_own == Some(true) {
-            FamilyTables::<A>::remove_flow(tables, table, &key);
-        }
+        FamilyTables::<A>::remove_flow(tables, table, &self.reverse_key(flow));
+    }
+
+    /// Leaves the reverse entry, which may be a younger flow's by now, to the flow that begins or to the sweep.
+    #[inline(always)]
+    fn remove_forward(&self, table: FlowTable) {
+        FamilyTables::<A>::remove_flow(self.packet.tables, table, &self.forward_key());
     }
 
     #[inline(always)]

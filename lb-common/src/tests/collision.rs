@@ -49,6 +49,12 @@ fn seen_port(tables: &MemoryTables, ends: Ends, tcp: Segment) -> u16 {
     port
 }
 
+/// Lets both sides end the connection to the one service.
+fn close(tables: &MemoryTables, ends: Ends) {
+    request(ends, HERE, Some((101, 901, FIN | ACK))).ingress(tables);
+    response(ends, Some((901, 102, FIN | ACK))).egress(tables);
+}
+
 /// What the client gets of the other service.
 fn answer(ends: Ends, tcp: Segment) -> Vec<u8> {
     let mut packet = response(ends, tcp);
@@ -187,7 +193,7 @@ fn a_client_that_holds_every_port_gets_no_other() {
 fn a_flow_that_ends_leaves_a_younger_one_the_reverse_entry() {
     for ends in families() {
         let tables = prepared(ends);
-        request(ends, HERE, Some((101, 901, FIN | ACK))).ingress(&tables);
+        close(&tables, ends);
         assert_eq!(seen_port(&tables, ends, SYN_1), CLIENT_PORT);
         response(ends, SYN_ACK).egress(&tables);
         seen_port(&tables, ends, HANDSHAKE);
@@ -206,7 +212,19 @@ fn a_reverse_entry_is_free_again_once_its_flow_ends_or_was_half_open_too_long() 
         let mut tables = tables(0);
         twin(&mut tables, ends);
         establish(&tables, ends);
+        // As long as the pod talks, its segments are of the older flow.
         request(ends, HERE, Some((101, 901, FIN | ACK))).ingress(&tables);
+        let mut other = request(ends, THERE, SYN_1).build();
+        tables.run_ingress(&mut other);
+        assert_eq!(
+            response(ends, HANDSHAKE).egress(&tables),
+            translated(ends, HANDSHAKE)
+        );
+
+        let mut tables = world::tables(0);
+        twin(&mut tables, ends);
+        establish(&tables, ends);
+        close(&tables, ends);
         assert_eq!(seen_port(&tables, ends, SYN_1), CLIENT_PORT);
         assert_eq!(
             response(ends, SYN_ACK).egress(&tables),
