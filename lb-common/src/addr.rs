@@ -93,6 +93,14 @@ impl Be32 {
         u32::from_be(self.0)
     }
 
+    /// Two after one another on the wire.
+    #[inline(always)]
+    pub const fn join(first: Be16, second: Be16) -> Self {
+        let [a, b] = first.raw().to_ne_bytes();
+        let [c, d] = second.raw().to_ne_bytes();
+        Self::from_raw(u32::from_ne_bytes([a, b, c, d]))
+    }
+
     /// The first two octets.
     #[inline(always)]
     pub const fn leading(self) -> Be16 {

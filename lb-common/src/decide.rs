@@ -7,7 +7,7 @@
 //!
 //! What `service` and `owner` cannot settle with a hop on the segment or a flow they know goes on in
 //! [`resume()`], a program of its own in the kernel, which looks at the packet anew: `resume` begins flows,
-//! `arrival` reads tunnels, `departure` chooses the next node, `chain` follows the former owners of a slot.
+//! `choose` says with which pod, `arrival` reads tunnels, `departure` chooses the next node, `chain` follows the former owners of a slot.
 //!
 //! Both are generic over the packet and the tables, so that host tests run what the kernel runs. They
 //! write flow entries and counters through `Tables`; the packet itself is rewritten by
@@ -15,6 +15,7 @@
 
 mod arrival;
 mod chain;
+mod choose;
 mod departure;
 mod egress;
 mod legacy;
@@ -27,6 +28,7 @@ mod tables;
 mod vip;
 
 pub use arrival::{arrive, authenticate_v4, authenticate_v6, receive_v4, receive_v6};
+pub use choose::{choose_v4, choose_v6, renumber_v4, renumber_v6};
 pub use departure::{complain_v4, complain_v6, depart_v4, depart_v6};
 pub use egress::{EgressVerdict, SourceTranslation, egress};
 pub use probe::{ProbeAnswer, answer_probe};
@@ -58,7 +60,11 @@ pub enum Verdict {
     Reply(Reply),
     /// [`resume()`] decides.
     Resume,
-    /// [`begin_v4`] or [`begin_v6`] decides: it is the first of a flow.
+    /// [`choose_v4`] or [`choose_v6`] decides: it is the first of a flow.
+    Choose,
+    /// [`renumber_v4`] or [`renumber_v6`] decides: its client's port meets the pods of its slot in other flows.
+    Renumber,
+    /// [`begin_v4`] or [`begin_v6`] decides: it begins the flow that the tables' tour says.
     Begin,
     /// [`refuse_v4`] or [`refuse_v6`] decides: it is a segment of no flow.
     Refuse,
@@ -120,7 +126,7 @@ impl Encapsulation {
     }
 }
 
-/// A translation of the destination.
+/// A translation of the destination, and of the client's port where that is another flow's at the pod.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Delivery {
     /// IP version.
@@ -133,8 +139,8 @@ pub struct Delivery {
     pub protocol: u8,
     /// Address of the pod.
     pub address: AddrWords,
-    /// Port of the pod.
-    pub port: Be16,
+    /// Source and destination port as the pod is to see them.
+    pub ports: Be32,
 }
 
 impl Delivery {

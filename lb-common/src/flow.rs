@@ -68,6 +68,11 @@ pub const CLOSING: u16 = flow_state::CLIENT_FIN | flow_state::POD_FIN | flow_sta
 
 const BOTH_FIN: u16 = flow_state::CLIENT_FIN | flow_state::POD_FIN;
 
+/// Whether nothing but copies is to come: both sides sent FIN, or one RST.
+pub(crate) const fn is_closed(state: u16) -> bool {
+    state & BOTH_FIN == BOTH_FIN || state & flow_state::RESET != 0
+}
+
 /// Seconds that an entry may be idle which is not of the half-open table.
 pub const fn timeout(state: u16, ip_protocol: u8) -> u32 {
     if ip_protocol == protocol::UDP {

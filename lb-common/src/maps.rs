@@ -463,8 +463,11 @@ pub struct Flow {
     pub generation: u32,
     /// Index of the backend in `BACKENDS`.
     pub backend: u32,
-    /// Frontend id.
-    pub frontend: u32,
+    /// What the client's port is translated to: forward, the one that the pod sees; reverse, the client's own.
+    /// They differ only where the client's own meets the pod's in another flow.
+    pub client_port: Be16,
+    /// Zero.
+    pub zero: u16,
     /// Last packet, in seconds of `CLOCK_MONOTONIC`; refreshed at most once a second.
     pub seen: u32,
     /// Half-open, forward: initial sequence number of the pod's SYN-ACK; meaningful with `SYN_ACK_SEEN`.
@@ -619,6 +622,12 @@ pub struct Tour {
     pub strip: u16,
     /// Node to which the packet goes on; 0 says that the agent is to find out.
     pub next: u32,
+    /// Index in `BACKENDS` of what a new flow gets.
+    pub backend: u32,
+    /// Port of the client's that the pod is to see in it.
+    pub client_port: Be16,
+    /// Zero.
+    pub reserved: u16,
 }
 
 impl Tour {

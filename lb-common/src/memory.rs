@@ -120,6 +120,8 @@ impl MemoryTables {
         let (done, action) = match verdict {
             Verdict::Pass
             | Verdict::Resume
+            | Verdict::Choose
+            | Verdict::Renumber
             | Verdict::Begin
             | Verdict::Refuse
             | Verdict::Depart
@@ -197,9 +199,9 @@ impl MemoryTables {
         flow: &Flow,
     ) -> bool {
         let mut flows = flows.borrow_mut();
-        let held = flows.keys().filter(|(other, _)| *other == table).count();
-        let full = self.capacity != 0 && held >= self.capacity && !table.evicts();
-        if full && !flows.contains_key(&(table, *key)) {
+        let held = || flows.keys().filter(|(other, _)| *other == table).count();
+        let is_full = self.capacity != 0 && !table.evicts() && held() >= self.capacity;
+        if is_full && !flows.contains_key(&(table, *key)) {
             return false;
         }
         flows.insert((table, *key), *flow);

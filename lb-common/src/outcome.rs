@@ -59,6 +59,8 @@ outcomes! {
     MssClamped = 14, "mss_clamped";
     /// A packet was left to the kernel, which had its flow before the programs came.
     Legacy = 15, "legacy";
+    /// A flow got another port of its client's, since the client's own meets the pods of its slot in others.
+    PortTranslated = 16, "port_translated";
 }
 
 #[cfg(test)]

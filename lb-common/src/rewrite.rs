@@ -17,10 +17,6 @@ use crate::wire::{arp, eth, geneve, icmp, ipv4, ipv6, ndp, protocol, tcp, udp};
 /// TTL and hop limit of packets made here.
 const TTL: u8 = 64;
 
-/// Port fields of TCP and UDP.
-const SOURCE_PORT: usize = 0;
-const DESTINATION_PORT: usize = 2;
-
 /// Sends the packet on to another node. `None` if the frame is too short, here and below.
 #[inline(always)]
 pub fn forward<F: FrameMut + ?Sized>(frame: &mut F, hop: &Forward) -> Option<()> {
@@ -47,9 +43,9 @@ pub fn deliver<F: FrameMut + ?Sized>(frame: &mut F, delivery: &Delivery) -> Opti
         }
     };
     if delivery.protocol == protocol::UDP {
-        udp::translate::<F, DESTINATION_PORT>(frame, delivery.transport, delivery.port, outside)
+        udp::translate(frame, delivery.transport, delivery.ports, outside)
     } else {
-        tcp::translate::<F, DESTINATION_PORT>(frame, delivery.transport, delivery.port, outside)
+        tcp::translate(frame, delivery.transport, delivery.ports, outside)
     }
 }
 
@@ -74,11 +70,11 @@ pub fn translate_source<F: FrameMut + ?Sized>(
             replace_words(old, new)
         }
     };
-    let (transport, port) = (translation.transport, translation.port);
+    let (transport, ports) = (translation.transport, translation.ports);
     if translation.protocol == protocol::UDP {
-        udp::translate::<F, SOURCE_PORT>(frame, transport, port, outside)
+        udp::translate(frame, transport, ports, outside)
     } else {
-        tcp::translate::<F, SOURCE_PORT>(frame, transport, port, outside)?;
+        tcp::translate(frame, transport, ports, outside)?;
         translation.mss.apply(frame, transport)
     }
 }

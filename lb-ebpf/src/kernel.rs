@@ -46,7 +46,7 @@ pub(crate) fn buffer_length(context: *mut xdp_md) -> usize {
     unsafe { helpers::bpf_xdp_get_buff_len(context) as usize }
 }
 
-/// Gives a packet another source, whatever state its checksums are in.
+/// Gives a packet another source and another destination port, whatever state its checksums are in.
 #[inline(always)]
 pub(crate) fn translate_source(context: &TcContext, translation: &SourceTranslation) -> Option<()> {
     let network = translation.network as u32;
@@ -72,9 +72,9 @@ pub(crate) fn translate_source(context: &TcContext, translation: &SourceTranslat
             store(context, network + 8, &translation.address)?;
         }
     }
-    let (old, new) = (widen(translation.old_port), widen(translation.port));
-    replace_l4(context, checksum, old, new, zero | 2)?;
-    store(context, transport, &translation.port)?;
+    let (old, new) = (translation.old_ports, translation.ports);
+    replace_l4(context, checksum, old, new, zero | 4)?;
+    store(context, transport, &new)?;
     let mss = &translation.mss;
     if mss.offset == 0 {
         return Some(());
@@ -86,8 +86,8 @@ pub(crate) fn translate_source(context: &TcContext, translation: &SourceTranslat
 
 /// A 16-bit word as the checksum helpers take it.
 #[inline(always)]
-fn widen(port: Be16) -> Be32 {
-    Be32::from_raw(u32::from(port.raw()))
+fn widen(word: Be16) -> Be32 {
+    Be32::from_raw(u32::from(word.raw()))
 }
 
 #[inline(always)]

@@ -98,7 +98,16 @@ fn resume<const FRAGS: bool>(context: *mut xdp_md) -> u32 {
             action = resume_v4::<FRAGS>(context);
         }
         match action {
-            BEGIN => begin_v4::<FRAGS>(context),
+            CHOOSE => {
+                action = choose_v4::<FRAGS>(context);
+                if action == RENUMBER {
+                    action = renumber_v4::<FRAGS>(context);
+                }
+                if action == BEGIN {
+                    action = begin_v4::<FRAGS>(context);
+                }
+                action
+            }
             REFUSE => refuse_v4::<FRAGS>(context),
             DEPART => match depart_v4::<FRAGS>(context) {
                 TOO_BIG => complain_v4::<FRAGS>(context),
@@ -112,7 +121,16 @@ fn resume<const FRAGS: bool>(context: *mut xdp_md) -> u32 {
             action = resume_v6::<FRAGS>(context);
         }
         match action {
-            BEGIN => begin_v6::<FRAGS>(context),
+            CHOOSE => {
+                action = choose_v6::<FRAGS>(context);
+                if action == RENUMBER {
+                    action = renumber_v6::<FRAGS>(context);
+                }
+                if action == BEGIN {
+                    action = begin_v6::<FRAGS>(context);
+                }
+                action
+            }
             REFUSE => refuse_v6::<FRAGS>(context),
             DEPART => match depart_v6::<FRAGS>(context) {
                 TOO_BIG => complain_v6::<FRAGS>(context),
@@ -143,6 +161,10 @@ const DEPART: u32 = u32::MAX - 3;
 const REFUSE: u32 = u32::MAX - 4;
 /// The same for [`Verdict::TooBig`].
 const TOO_BIG: u32 = u32::MAX - 5;
+/// The same for [`Verdict::Renumber`].
+const RENUMBER: u32 = u32::MAX - 6;
+/// The same for [`Verdict::Choose`].
+const CHOOSE: u32 = u32::MAX - 7;
 
 // All of these take the context as a number: of a pointer, LLVM would pass what it points to, which the
 // verifier does not follow.
@@ -237,6 +259,34 @@ fn begin_v4<const FRAGS: bool>(context: usize) -> u32 {
 fn begin_v6<const FRAGS: bool>(context: usize) -> u32 {
     let frame = Resumed::<FRAGS>::new(context as *mut xdp_md);
     decide::begin_v6(&frame, &KernelTables, &frame)
+}
+
+#[inline(never)]
+fn choose_v4<const FRAGS: bool>(context: usize) -> u32 {
+    let frame = Resumed::<FRAGS>::new(context as *mut xdp_md);
+    let verdict = decide::choose_v4(&frame, &KernelTables);
+    act(frame, verdict)
+}
+
+#[inline(never)]
+fn renumber_v4<const FRAGS: bool>(context: usize) -> u32 {
+    let frame = Resumed::<FRAGS>::new(context as *mut xdp_md);
+    let verdict = decide::renumber_v4(&frame, &KernelTables);
+    act(frame, verdict)
+}
+
+#[inline(never)]
+fn choose_v6<const FRAGS: bool>(context: usize) -> u32 {
+    let frame = Resumed::<FRAGS>::new(context as *mut xdp_md);
+    let verdict = decide::choose_v6(&frame, &KernelTables);
+    act(frame, verdict)
+}
+
+#[inline(never)]
+fn renumber_v6<const FRAGS: bool>(context: usize) -> u32 {
+    let frame = Resumed::<FRAGS>::new(context as *mut xdp_md);
+    let verdict = decide::renumber_v6(&frame, &KernelTables);
+    act(frame, verdict)
 }
 
 #[inline(never)]
@@ -354,6 +404,8 @@ fn act<const FRAGS: bool, const PINNED: bool>(
         Verdict::Pass => return UNTOUCHED,
         Verdict::Resume => return RESUME,
         Verdict::Begin => return BEGIN,
+        Verdict::Renumber => return RENUMBER,
+        Verdict::Choose => return CHOOSE,
         Verdict::Depart => return DEPART,
         Verdict::Refuse => return REFUSE,
         Verdict::TooBig => return TOO_BIG,

@@ -3,7 +3,10 @@
 
 use std::net::SocketAddr;
 
-use crate::fixture::{DUAL, TWO_PORTS, V4_TCP, V4_UDP, V6_TCP, five_services, running};
+use harness::source::{Port, Service};
+use harness::topology::CLIENT;
+
+use crate::fixture::{DUAL, TARGETS, TWO_PORTS, V4_TCP, V4_UDP, V6_TCP, five_services, running};
 
 /// Ten mebibytes.
 const BULK: usize = 10 << 20;
@@ -46,6 +49,39 @@ fn two_ports_of_a_service_lead_to_all_its_pods() {
     };
     lab.assert_tcp(TWO_PORTS, 80);
     lab.assert_tcp(TWO_PORTS, 443);
+}
+
+#[test]
+fn one_client_port_reaches_two_ports_that_lead_to_one_port_of_a_pod() {
+    let port = |name, port| Port {
+        name,
+        protocol: "TCP",
+        port,
+        target: TARGETS[0],
+    };
+    let service = Service {
+        name: "twins",
+        addresses: DUAL.to_vec(),
+        ports: vec![port("http", 80), port("alternative", 8_000)],
+        forwarding: None,
+    };
+    let Some(lab) = running(vec![service], &DUAL) else {
+        return;
+    };
+    let client = lab.client();
+    for (vip, address) in DUAL.into_iter().zip(CLIENT) {
+        // A quarter of them meets one pod twice.
+        let sources = || (20_000..20_200).map(move |port| SocketAddr::new(address, port));
+        let open = |port| {
+            client
+                .open_from(sources(), SocketAddr::new(vip, port))
+                .all()
+                .unwrap()
+        };
+        let (first, second) = (open(80), open(8_000));
+        client.verify(first).all().unwrap();
+        client.verify(second).all().unwrap();
+    }
 }
 
 #[test]

@@ -97,6 +97,7 @@ fn cost_of_a_flow_and_of_a_frontend_that_is_not_in_the_cache() {
         let flow = Flow {
             addr: words(family.pod),
             port: Be16::new(POD_PORT),
+            client_port: Be16::new(41_000),
             generation: 7,
             backend: 1,
             ..Flow::default()

@@ -1,11 +1,17 @@
 //! Every reason to drop a packet, reached and counted.
 
 use harness::frame::{ACK, RST, SYN};
+use lb_common::abi::map;
+use lb_common::addr::{AddrWords, Be16};
 use lb_common::drop::DropReason;
-use lb_common::maps::{Node, Slot, config_flags, node_mode};
+use lb_common::family::{self, Endpoints, V4, V6};
+use lb_common::flow::FlowTable;
+use lb_common::maps::{Flow, Node, Slot, config_flags, flow_direction, node_mode};
 
 use crate::cluster::{Cluster, HERE, THERE};
-use crate::world::{LOCAL, PEER, REMOTE, World, families, request, response};
+use crate::world::{
+    Family, LOCAL, PEER, POD_PORT, REMOTE, World, families, request, response, words,
+};
 
 const NOBODY: u16 = 4444;
 
@@ -51,14 +57,20 @@ fn every_drop_reason_is_reached_or_named() {
 
 /// A world in which one frame of each family met that end.
 fn bring_about(reason: DropReason) -> Option<World> {
-    let mut world = World::with_room(flags(reason), 4);
+    let room = if reason == DropReason::ReverseTaken {
+        1 << 16
+    } else {
+        4
+    };
+    let mut world = World::with_room(flags(reason), room);
     match reason {
         DropReason::NodeUnreachable => world.set_node(1, Node::default()),
         DropReason::ReplyLimited => world.spend_replies(),
         DropReason::NoBackend => (0..32).for_each(|slot| world.set_slot(slot, Slot::new([0; 4]))),
         DropReason::ReverseTaken => {
-            for id in [TCP_REMOTE, TCP_REMOTE + 4] {
-                world.set_backend_of(id, |backend| backend.node = 0);
+            for (family, id) in families().into_iter().zip([0, 4]) {
+                world.set_backend_of(id + TCP_REMOTE, |backend| backend.node = 0);
+                hold_ports(&mut world, family, id * 16 + 1);
             }
         }
         _ => {}
@@ -102,10 +114,7 @@ fn bring_about(reason: DropReason) -> Option<World> {
                 frame.ttl = 1;
                 frame.build()
             }
-            DropReason::ReverseTaken => {
-                world.ingress(&tcp(LOCAL, (1, 0, SYN)).build());
-                tcp(REMOTE, (1, 0, SYN)).build()
-            }
+            DropReason::ReverseTaken => tcp(REMOTE, (1, 0, SYN)).build(),
             DropReason::UdpFull => {
                 for source_port in [1, 2, 3] {
                     let mut frame = request(family, LOCAL, None);
@@ -145,6 +154,42 @@ fn bring_about(reason: DropReason) -> Option<World> {
         world.ingress(&frame);
     }
     Some(world)
+}
+
+/// Lets the client talk to the pod from each port that it may seem to have, and from its own among them.
+fn hold_ports(world: &mut World, family: Family, backend: u32) {
+    for port in (0x8000..=u16::MAX).map(Be16::new) {
+        let flow = Flow {
+            addr: words(family.vip),
+            port: Be16::new(LOCAL),
+            client_port: port,
+            generation: 7,
+            backend,
+            ..Flow::default()
+        };
+        let (pod, client) = (words(family.pod), words(family.client));
+        if family.vip.is_ipv4() {
+            let key = reverse_key::<V4>(pod, client, port);
+            world.insert(map::ESTABLISHED4, key, flow);
+            let mut flows = world.memory.flows4.borrow_mut();
+            flows.insert((FlowTable::Established, key), flow);
+        } else {
+            let key = reverse_key::<V6>(pod, client, port);
+            world.insert(map::ESTABLISHED6, key, flow);
+            let mut flows = world.memory.flows6.borrow_mut();
+            flows.insert((FlowTable::Established, key), flow);
+        }
+    }
+}
+
+fn reverse_key<A: family::Family>(pod: AddrWords, client: AddrWords, port: Be16) -> A::FlowKey {
+    let ends = Endpoints {
+        source: A::from_words(&pod),
+        destination: A::from_words(&client),
+        source_port: Be16::new(POD_PORT),
+        destination_port: port,
+    };
+    A::flow_key(&ends, 6, flow_direction::REVERSE)
 }
 
 /// A node of two, of which one frame of each family met an end that takes a peer.

@@ -116,9 +116,9 @@ fn open(world: &mut World, family: Family) {
 
 fn open_in(world: &mut World, family: Family, protocol: u8, table: &str) {
     let frontend = if family.vip.is_ipv4() { 0 } else { 4 } + u32::from(protocol == 17);
-    let flow = |pod: IpAddr, port| Flow {
-        addr: words(pod),
-        port: Be16::new(port),
+    let flow = |to: IpAddr, to_port, port| Flow {
+        addr: words(to),
+        port: Be16::new(to_port),
         state: if protocol == 6 {
             flow_state::SYN_ACK_SEEN | flow_state::CONFIRMED
         } else {
@@ -126,7 +126,8 @@ fn open_in(world: &mut World, family: Family, protocol: u8, table: &str) {
         },
         generation: 7,
         backend: frontend * 16 + 1,
-        frontend,
+        client_port: port,
+        zero: 0,
         seen: 1,
         sequence: 0,
     };
@@ -140,7 +141,7 @@ fn open_in(world: &mut World, family: Family, protocol: u8, table: &str) {
                 vip,
                 Be16::new(LOCAL),
                 flow_direction::FORWARD,
-                flow(family.pod, POD_PORT),
+                flow(family.pod, POD_PORT, port),
             ),
             (
                 pod,
@@ -148,7 +149,7 @@ fn open_in(world: &mut World, family: Family, protocol: u8, table: &str) {
                 client,
                 port,
                 flow_direction::REVERSE,
-                flow(family.vip, LOCAL),
+                flow(family.vip, LOCAL, port),
             ),
         ] {
             if family.vip.is_ipv4() {

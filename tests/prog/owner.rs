@@ -69,7 +69,9 @@ fn entries(world: &World, family: Family, table: FlowTable) -> Vec<Entry> {
             .into_iter()
             .map(|(direction, flow)| (direction, Flow { seen: 0, ..flow }))
             .collect();
-        entries.sort_by_key(|(direction, flow)| (*direction, flow.addr, flow.port.host()));
+        entries.sort_by_key(|(direction, flow)| {
+            (*direction, flow.backend, flow.port.host(), flow.addr)
+        });
         entries
     };
     let entries = sorted(of(&world.programs));
@@ -232,6 +234,59 @@ fn a_client_port_that_meets_a_pod_port_twice_gets_the_slots_next_candidate() {
         world.programs.outcomes(Outcome::CandidateSkipped).unwrap(),
         2
     );
+}
+
+/// Sends a packet from the client to a service whose pod is that of `LOCAL`; the port that the pod sees.
+fn seen_port(world: &World, family: Family, tcp: Option<Segment>) -> u16 {
+    let run = world.ingress(&request(family, REMOTE, tcp).build());
+    let at = if family.vip.is_ipv4() { 34 } else { 54 };
+    let port = u16::from_be_bytes([run.frame[at], run.frame[at + 1]]);
+    let mut expected = delivered(family, tcp);
+    expected.source_port = port;
+    assert_eq!((run.action, run.frame), (XDP_PASS, expected.build()));
+    port
+}
+
+/// Lets the pod send a packet to that port, which is the client's own once it leaves.
+fn leaves_from_remote(world: &World, family: Family, port: u16, tcp: Option<Segment>) {
+    let mut packet = response(family, tcp);
+    let mut expected = packet.clone();
+    packet.destination_port = port;
+    (expected.source, expected.source_port) = (family.vip, REMOTE);
+    assert_eq!(world.egress(&packet.build()), expected.build());
+}
+
+#[test]
+fn a_client_port_that_meets_a_pod_port_twice_is_another_there_where_there_is_no_candidate() {
+    let mut world = World::new(0);
+    for (family, id) in families().into_iter().zip([2, 6]) {
+        for id in [id, id + 1] {
+            world.set_backend_of(id, |backend| backend.node = 0);
+        }
+        establish(&world, family);
+        world.ingress(&request(family, LOCAL, None).build());
+        let port = seen_port(&world, family, Some((100, 0, SYN)));
+        assert_ne!(port, 41_000);
+        leaves_from_remote(&world, family, port, Some((900, 101, SYN | ACK)));
+        for _ in 0..2 {
+            assert_eq!(seen_port(&world, family, Some((101, 901, ACK))), port);
+            leaves_from_remote(&world, family, port, Some((901, 101, ACK)));
+        }
+        assert_eq!(entries(&world, family, FlowTable::Established).len(), 4);
+        let port = seen_port(&world, family, None);
+        assert_ne!(port, 41_000);
+        for _ in 0..2 {
+            leaves_from_remote(&world, family, port, None);
+            assert_eq!(seen_port(&world, family, None), port);
+        }
+        assert_eq!(entries(&world, family, FlowTable::Udp).len(), 2);
+        // And what was there is whole.
+        leaves(&world, family, (901, 101, ACK));
+        let out = world.egress(&response(family, None).build());
+        assert_eq!(out, translated(family, None));
+    }
+    let translated = world.programs.outcomes(Outcome::PortTranslated).unwrap();
+    assert_eq!(translated, 4);
 }
 
 #[test]

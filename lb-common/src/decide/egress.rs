@@ -1,6 +1,6 @@
 //! Replies: the flow whose pod a packet comes from.
 
-use crate::addr::{AddrWords, Be16};
+use crate::addr::{AddrWords, Be32};
 use crate::decide::owner::{live_flow, live_flow_with, touch};
 use crate::decide::{FamilyTables, Tables};
 use crate::drop::DropReason;
@@ -22,7 +22,7 @@ pub enum EgressVerdict {
     Translate(SourceTranslation),
 }
 
-/// A translation of the source.
+/// A translation of the source, and back of the client's port where that was translated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SourceTranslation {
     /// IP version.
@@ -35,12 +35,12 @@ pub struct SourceTranslation {
     pub protocol: u8,
     /// Address of the pod.
     pub old_address: AddrWords,
-    /// Port of the pod.
-    pub old_port: Be16,
+    /// Source and destination port as the pod sees them.
+    pub old_ports: Be32,
     /// The VIP.
     pub address: AddrWords,
-    /// Port of the frontend.
-    pub port: Be16,
+    /// Those of the frontend and of the client.
+    pub ports: Be32,
     /// How to lower the MSS of a SYN-ACK.
     pub mss: MssClamp,
 }
@@ -113,9 +113,9 @@ fn translate<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family>(
         transport: header.payload,
         protocol: header.protocol,
         old_address: A::to_words(header.source),
-        old_port: source_port,
+        old_ports: Be32::join(source_port, destination_port),
         address: flow.addr,
-        port: flow.port,
+        ports: Be32::join(flow.port, flow.client_port),
         mss,
     })
 }
@@ -176,8 +176,8 @@ fn follow<T: Tables + FamilyTables<A>, A: Family>(
     refresh::<T, A>(tables, table, ends, flow, fin | reset, protocol::TCP);
 }
 
-/// The UDP flow that a datagram from a pod answers. Its first answer promotes it, which shows that it is no
-/// forgery's; without room it stays where it is until a later one.
+/// The UDP flow that a datagram from a pod answers. The first answer promotes it; without room it stays where
+/// it is until a later one.
 #[inline(always)]
 fn answered<T: Tables + FamilyTables<A>, A: Family>(
     tables: &T,
@@ -221,6 +221,7 @@ fn promote<T: Tables + FamilyTables<A>, A: Family>(
     }
     flow.addr = A::to_words(ends.source);
     flow.port = ends.source_port;
+    flow.client_port = ends.destination_port;
     let forward_key = forward_key::<A>(ends, reverse, protocol::UDP);
     if FamilyTables::<A>::insert_flow(tables, FlowTable::Udp, &forward_key, &flow) {
         return true;
@@ -262,7 +263,7 @@ fn forward_key<A: Family>(
     let ends = Endpoints {
         source: ends.destination,
         destination: A::from_words(&reverse.addr),
-        source_port: ends.destination_port,
+        source_port: reverse.client_port,
         destination_port: reverse.port,
     };
     A::flow_key(&ends, ip_protocol, flow_direction::FORWARD)

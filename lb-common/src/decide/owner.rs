@@ -1,13 +1,14 @@
 //! The owner: flows of the pods of this node.
 
+use crate::addr::{Be16, Be32};
 use crate::decide::service::Request;
 use crate::decide::tables::{FamilyTables, Tables};
 use crate::decide::{Act, Delivery, Verdict};
 use crate::drop::DropReason;
 use crate::family::{Endpoints, Family};
-use crate::flow::{CLOSING, FlowTable, HALF_OPEN_TIMEOUT, expired};
+use crate::flow::{CLOSING, FlowTable, HALF_OPEN_TIMEOUT, expired, is_closed};
 use crate::frame::Frame;
-use crate::maps::{Flow, backend_flags, flow_direction, flow_state};
+use crate::maps::{Backend, Flow, Tour, backend_flags, flow_direction, flow_state};
 use crate::outcome::Outcome;
 use crate::wire::protocol;
 use crate::wire::tcp::{TcpHeader, flags};
@@ -78,12 +79,12 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
                 self.refresh(FlowTable::Established, &flow, state);
                 return Some(flow);
             }
-            self.remove_both(FlowTable::Established, &flow);
+            self.remove_forward(FlowTable::Established);
         } else if let Some(flow) = self.live(FlowTable::HalfOpen) {
             if !(segment.is_opening() && flow.state & CLOSING != 0) {
                 return self.progress(&flow, &segment, is_found).then_some(flow);
             }
-            self.remove_both(FlowTable::HalfOpen, &flow);
+            self.remove_forward(FlowTable::HalfOpen);
         }
         None
     }
@@ -191,47 +192,39 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         }) == Some(true)
     }
 
-    /// Begins a flow to the first backend of the slot on this node whose replies would not be taken for
-    /// another flow's: a client's port may meet one pod's port behind two frontends.
+    /// Begins the flow that was chosen.
     #[inline(always)]
-    pub(super) fn open<C: Act>(&self, actor: &C) -> C::Result {
-        let tables = self.packet.tables;
+    pub(super) fn open<C: Act>(&self, tour: &Tour, actor: &C) -> C::Result {
+        let Some(backend) = self.packet.tables.backend(tour.backend) else {
+            return actor.act(Verdict::Drop(DropReason::NoBackend));
+        };
+        let flow = self.first(tour.backend, backend, tour.client_port);
         let table = FlowTable::of_new(self.packet.header.protocol);
-        let mut owners = tables.slot(self.slot()).unwrap_or_default().0;
-        while owners != 0 {
-            let number = owners as u16;
-            owners >>= 16;
-            let Some((index, backend)) = self.candidate(number) else {
-                continue;
-            };
-            if backend.node != 0 {
-                continue;
-            }
-            let flow = Flow {
-                addr: backend.addr,
-                port: backend.port,
-                state: 0,
-                generation: backend.generation,
-                backend: index,
-                frontend: self.frontend.id,
-                seen: tables.now_seconds(),
-                sequence: 0,
-            };
-            if self.is_taken(table, &flow) {
-                tables.count(Outcome::CandidateSkipped);
-                continue;
-            }
-            if !self.insert_both(table, flow) {
-                return actor.act(Verdict::Drop(DropReason::TableFull));
-            }
-            return actor.act(self.deliver(&flow, 1));
+        if !self.insert_both(table, flow) {
+            return actor.act(Verdict::Drop(DropReason::TableFull));
         }
-        actor.act(Verdict::Drop(DropReason::ReverseTaken))
+        actor.act(self.deliver(&flow, 1))
+    }
+
+    /// What a flow to a backend begins with.
+    #[inline(always)]
+    pub(super) fn first(&self, index: u32, backend: &Backend, client_port: Be16) -> Flow {
+        Flow {
+            addr: backend.addr,
+            port: backend.port,
+            state: 0,
+            generation: backend.generation,
+            backend: index,
+            client_port,
+            zero: 0,
+            seen: self.packet.tables.now_seconds(),
+            sequence: 0,
+        }
     }
 
     /// Whether the reverse entry that a new flow needs is another's, be that promoted or not.
     #[inline(always)]
-    fn is_taken(&self, table: FlowTable, flow: &Flow) -> bool {
+    pub(super) fn is_taken(&self, table: FlowTable, flow: &Flow) -> bool {
         let lasting = FlowTable::of_lasting(self.packet.header.protocol);
         if self.is_reverse_taken(lasting, flow) {
             return true;
@@ -250,11 +243,17 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             return false;
         };
         let idle = flow.seen.saturating_sub(other.seen);
-        let over = other.state & CLOSING != 0
-            || (table == FlowTable::HalfOpen && idle > HALF_OPEN_TIMEOUT);
-        let ours = A::from_words(&other.addr) == self.ends.destination
-            && other.port == self.ends.destination_port;
-        !over && !ours
+        let over =
+            is_closed(other.state) || (table == FlowTable::HalfOpen && idle > HALF_OPEN_TIMEOUT);
+        !over && !self.is_answer_to(&other)
+    }
+
+    /// Whether packets of that reverse entry go to where this one comes from.
+    #[inline(always)]
+    fn is_answer_to(&self, reverse: &Flow) -> bool {
+        A::from_words(&reverse.addr) == self.ends.destination
+            && reverse.port == self.ends.destination_port
+            && reverse.client_port == self.ends.source_port
     }
 
     /// Adds state to both entries and notes the time, at most once a second if the state is old.
@@ -292,6 +291,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         let key = self.reverse_key(&flow);
         flow.addr = A::to_words(self.ends.destination);
         flow.port = self.ends.destination_port;
+        flow.client_port = self.ends.source_port;
         if FamilyTables::<A>::insert_flow(tables, table, &key, &flow) {
             return true;
         }
@@ -306,6 +306,12 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         FamilyTables::<A>::remove_flow(tables, table, &self.reverse_key(flow));
     }
 
+    /// Leaves the reverse entry, which may be a younger flow's by now, to the flow that begins or to the sweep.
+    #[inline(always)]
+    fn remove_forward(&self, table: FlowTable) {
+        FamilyTables::<A>::remove_flow(self.packet.tables, table, &self.forward_key());
+    }
+
     #[inline(always)]
     pub(super) fn deliver(&self, flow: &Flow, flows: u64) -> Verdict {
         self.count(flows, 1);
@@ -316,7 +322,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             transport: header.payload,
             protocol: header.protocol,
             address: flow.addr,
-            port: flow.port,
+            ports: Be32::join(flow.client_port, flow.port),
         })
     }
 
@@ -336,7 +342,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             source: A::from_words(&flow.addr),
             destination: self.ends.source,
             source_port: flow.port,
-            destination_port: self.ends.source_port,
+            destination_port: flow.client_port,
         };
         A::flow_key(&ends, self.packet.header.protocol, flow_direction::REVERSE)
     }

@@ -11,8 +11,8 @@
 use crate::decide::service::Request;
 use crate::decide::{
     Act, FamilyTables, Packet, ReplyKind, Tables, Verdict, arrive, authenticate_v4,
-    authenticate_v6, complain_v4, complain_v6, depart_v4, depart_v6, outset, receive_v4,
-    receive_v6,
+    authenticate_v6, choose_v4, choose_v6, complain_v4, complain_v6, depart_v4, depart_v6, outset,
+    receive_v4, receive_v6, renumber_v4, renumber_v6,
 };
 use crate::drop::DropReason;
 use crate::family::{Family, V4, V6, Version};
@@ -30,7 +30,16 @@ pub fn resume<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict {
     match arrive(frame, tables) {
         Some(Version::V4) if authenticate_v4(frame, tables) => {
             match receive_v4(frame, tables, &Judge).or(|| resume_v4(frame, tables)) {
-                Verdict::Begin => begin_v4(frame, tables, &Judge),
+                Verdict::Choose => {
+                    let verdict = match choose_v4(frame, tables) {
+                        Verdict::Renumber => renumber_v4(frame, tables),
+                        verdict => verdict,
+                    };
+                    match verdict {
+                        Verdict::Begin => begin_v4(frame, tables, &Judge),
+                        verdict => verdict,
+                    }
+                }
                 Verdict::Refuse => refuse_v4(frame, tables, &Judge),
                 Verdict::Depart => match depart_v4(frame, tables, &Judge) {
                     Verdict::TooBig => complain_v4(frame, tables, &Judge),
@@ -41,7 +50,16 @@ pub fn resume<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict {
         }
         Some(Version::V6) if authenticate_v6(frame, tables) => {
             match receive_v6(frame, tables, &Judge).or(|| resume_v6(frame, tables)) {
-                Verdict::Begin => begin_v6(frame, tables, &Judge),
+                Verdict::Choose => {
+                    let verdict = match choose_v6(frame, tables) {
+                        Verdict::Renumber => renumber_v6(frame, tables),
+                        verdict => verdict,
+                    };
+                    match verdict {
+                        Verdict::Begin => begin_v6(frame, tables, &Judge),
+                        verdict => verdict,
+                    }
+                }
                 Verdict::Refuse => refuse_v6(frame, tables, &Judge),
                 Verdict::Depart => match depart_v6(frame, tables, &Judge) {
                     Verdict::TooBig => complain_v6(frame, tables, &Judge),
@@ -86,25 +104,25 @@ pub fn resume_v6<F: Frame + ?Sized, T: Tables>(frame: &F, tables: &T) -> Verdict
     with_v6(frame, tables, |packet, tour| packet.resume(tour)).unwrap_or(Verdict::Pass)
 }
 
-/// Begins the flow of an IPv4 packet of which [`resume_v4`] said [`Verdict::Begin`].
+/// Begins the flow of an IPv4 packet that goes with what [`choose_v4`] chose.
 #[inline(always)]
 pub fn begin_v4<F: Frame + ?Sized, T: Tables, C: Act>(
     frame: &F,
     tables: &T,
     actor: &C,
 ) -> C::Result {
-    with_v4(frame, tables, |packet, _| packet.begin(actor))
+    with_v4(frame, tables, |packet, tour| packet.begin(tour, actor))
         .unwrap_or_else(|| actor.act(Verdict::Pass))
 }
 
-/// Begins the flow of an IPv6 packet of which [`resume_v6`] said [`Verdict::Begin`].
+/// Begins the flow of an IPv6 packet that goes with what [`choose_v6`] chose.
 #[inline(always)]
 pub fn begin_v6<F: Frame + ?Sized, T: Tables, C: Act>(
     frame: &F,
     tables: &T,
     actor: &C,
 ) -> C::Result {
-    with_v6(frame, tables, |packet, _| packet.begin(actor))
+    with_v6(frame, tables, |packet, tour| packet.begin(tour, actor))
         .unwrap_or_else(|| actor.act(Verdict::Pass))
 }
 
@@ -189,9 +207,9 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
     }
 
     #[inline(always)]
-    fn begin<C: Act>(&self, actor: &C) -> C::Result {
+    fn begin<C: Act>(&self, tour: &Tour, actor: &C) -> C::Result {
         match self.request() {
-            Some(request) => request.open(actor),
+            Some(request) => request.open(tour, actor),
             None => actor.act(Verdict::Pass),
         }
     }
@@ -304,7 +322,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             return self.unknown(tour);
         }
         match current {
-            Some(0) => Verdict::Begin,
+            Some(0) => Verdict::Choose,
             Some(_) => Verdict::Drop(DropReason::NotOwner),
             None if is_tcp => Verdict::Refuse,
             None => self.packet.refuse_datagram(DropReason::NoBackend),

@@ -6,12 +6,12 @@ use std::vec::Vec;
 
 use crate::addr::Be16;
 use crate::drop::DropReason;
-use crate::flow::{CLOSED_TIMEOUT, FlowTable, HALF_OPEN_TIMEOUT, UDP_TIMEOUT, expired};
-use crate::maps::{Flow, backend_flags, config_flags, flow_direction, flow_state};
+use crate::flow::{CLOSED_TIMEOUT, FlowTable, expired};
+use crate::maps::{Flow, backend_flags, config_flags, flow_state};
 use crate::memory::{Action, MemoryTables};
 use crate::tests::world::{
-    CLIENT_PORT, Ends, HERE, POD_PORT, THERE, backend, delivered, drops, entries, establish,
-    families, request, response, seconds, set_slots, tables, translated,
+    Ends, HERE, POD_PORT, backend, delivered, drops, entries, establish, families, request,
+    response, seconds, set_slots, tables, translated,
 };
 use crate::wire::protocol;
 use crate::wire::tcp::flags::{ACK, FIN, RST, SYN};
@@ -208,57 +208,6 @@ fn a_pod_that_drains_keeps_its_flows() {
     }
 }
 
-/// Leads the other service to the same port of the same pod.
-fn twin(tables: &mut MemoryTables, ends: Ends) {
-    for id in [ends.id + 2, ends.id + 3] {
-        backend(tables, id).node = 0;
-    }
-}
-
-#[test]
-fn one_client_port_cannot_meet_one_pod_port_twice() {
-    for ends in families() {
-        let mut tables = tables(0);
-        twin(&mut tables, ends);
-        establish(&tables, ends);
-        request(ends, HERE, None).ingress(&tables);
-        for tcp in [SYN_1, None] {
-            let (action, _) = request(ends, THERE, tcp).ingress(&tables);
-            assert_eq!(action, Action::Drop);
-        }
-        assert_eq!(drops(&tables, DropReason::ReverseTaken), 2);
-        // And the flow that was there is whole.
-        assert_eq!(
-            response(ends, HANDSHAKE).egress(&tables),
-            translated(ends, HANDSHAKE)
-        );
-    }
-}
-
-#[test]
-fn a_reverse_entry_is_free_again_once_its_flow_ends_or_was_half_open_too_long() {
-    for ends in families() {
-        let mut tables = tables(0);
-        twin(&mut tables, ends);
-        establish(&tables, ends);
-        request(ends, HERE, Some((101, 901, FIN | ACK))).ingress(&tables);
-        assert_eq!(request(ends, THERE, SYN_1).ingress(&tables).0, Action::Pass);
-        let answer = response(ends, SYN_ACK).egress(&tables);
-        let mut expected = response(ends, SYN_ACK);
-        expected.source = (ends.vip, THERE);
-        assert_eq!(answer, expected.build(), "the newer flow has the reply");
-
-        for (idle, is_free) in [(HALF_OPEN_TIMEOUT, false), (HALF_OPEN_TIMEOUT + 1, true)] {
-            let mut tables = super::world::tables(0);
-            twin(&mut tables, ends);
-            request(ends, HERE, SYN_1).ingress(&tables);
-            seconds(&tables, 1_000 + u64::from(idle));
-            let (action, _) = request(ends, THERE, SYN_1).ingress(&tables);
-            assert_eq!(action == Action::Pass, is_free, "{idle}");
-        }
-    }
-}
-
 /// Adds half-open entries under the keys of the established ones, translated elsewhere.
 fn twins<K: Copy + Eq + Hash>(flows: &mut HashMap<(FlowTable, K), Flow>) {
     let port = Be16::new(1);
@@ -285,119 +234,6 @@ fn the_established_entry_comes_before_the_half_open_one() {
             response(ends, HANDSHAKE).egress(&tables),
             translated(ends, HANDSHAKE)
         );
-    }
-}
-
-/// Entries of the table of unanswered and of that of answered UDP flows.
-fn datagrams(tables: &MemoryTables) -> (usize, usize) {
-    (
-        entries(tables, FlowTable::Unanswered).len(),
-        entries(tables, FlowTable::Udp).len(),
-    )
-}
-
-/// A datagram from another port of the client, and the pod's answer; whether both got through.
-fn is_served(tables: &MemoryTables, ends: Ends, port: u16) -> bool {
-    let (mut there, mut back) = (request(ends, HERE, None), response(ends, None));
-    there.source.1 = port;
-    back.destination.1 = port;
-    let mut expected = back.clone();
-    expected.source = (ends.vip, HERE);
-    there.ingress(tables).0 == Action::Pass && back.egress(tables) == expected.build()
-}
-
-#[test]
-fn a_datagrams_flow_may_be_evicted_until_the_pod_answers() {
-    for ends in families() {
-        let tables = tables(0);
-        for _ in 0..2 {
-            let arrived = request(ends, HERE, None).ingress(&tables);
-            assert_eq!(arrived, delivered(ends, None));
-            assert_eq!(datagrams(&tables), (2, 0));
-        }
-        for _ in 0..2 {
-            assert_eq!(response(ends, None).egress(&tables), translated(ends, None));
-            assert_eq!(datagrams(&tables), (0, 2));
-            let arrived = request(ends, HERE, None).ingress(&tables);
-            assert_eq!(arrived, delivered(ends, None));
-        }
-        let udp = entries(&tables, FlowTable::Udp);
-        assert!(udp.iter().all(|flow| flow.state == flow_state::ANSWERED));
-        let flows = |id| tables.stats.borrow()[&id].flows;
-        assert_eq!(flows(ends.id + 1), 1);
-    }
-}
-
-#[test]
-fn a_full_table_keeps_what_was_answered_and_new_flows_of_datagrams_work_beside_it() {
-    for ends in families() {
-        let mut tables = MemoryTables {
-            capacity: 4,
-            ..tables(0)
-        };
-        for count in 0..3 {
-            assert!(is_served(&tables, ends, CLIENT_PORT + count));
-        }
-        assert_eq!(datagrams(&tables), (2, 4));
-        assert_eq!(drops(&tables, DropReason::UdpFull), 1);
-        for count in 0..3 {
-            assert!(is_served(&tables, ends, CLIENT_PORT + count));
-        }
-        tables.capacity = 6;
-        assert!(is_served(&tables, ends, CLIENT_PORT + 2));
-        assert_eq!(datagrams(&tables), (0, 6));
-    }
-}
-
-#[test]
-fn an_unanswered_flow_is_over_once_it_was_idle_for_too_long() {
-    for ends in families() {
-        for (idle, is_over) in [(UDP_TIMEOUT, false), (UDP_TIMEOUT + 1, true)] {
-            let mut tables = tables(0);
-            request(ends, HERE, None).ingress(&tables);
-            seconds(&tables, 1_000 + u64::from(idle));
-            let answer = response(ends, None);
-            let left = answer.egress(&tables);
-            assert_eq!(left == answer.build(), is_over, "{idle}");
-            // Its slot leads elsewhere by now.
-            set_slots(&mut tables, ends.id + 1, |_| 0);
-            let (action, _) = request(ends, HERE, None).ingress(&tables);
-            assert_eq!(action == Action::Drop, is_over, "{idle}");
-        }
-    }
-}
-
-#[test]
-fn a_flow_of_which_one_entry_was_evicted_begins_anew() {
-    for ends in families() {
-        for evicted in [flow_direction::FORWARD, flow_direction::REVERSE] {
-            let tables = tables(0);
-            request(ends, HERE, None).ingress(&tables);
-            let mut flows = tables.flows4.borrow_mut();
-            flows.retain(|(_, key), _| key.direction != evicted);
-            drop(flows);
-            let mut flows = tables.flows6.borrow_mut();
-            flows.retain(|(_, key), _| key.direction != evicted);
-            drop(flows);
-            assert_eq!(datagrams(&tables), (1, 0));
-            assert!(is_served(&tables, ends, CLIENT_PORT));
-            assert_eq!(datagrams(&tables), (0, 2));
-        }
-    }
-}
-
-#[test]
-fn an_entry_without_its_twin_is_not_left_behind() {
-    for ends in families() {
-        let tables = MemoryTables {
-            capacity: 3,
-            ..tables(0)
-        };
-        for count in 0..2 {
-            assert!(is_served(&tables, ends, CLIENT_PORT + count));
-        }
-        assert_eq!(datagrams(&tables), (2, 2));
-        assert_eq!(drops(&tables, DropReason::UdpFull), 1);
     }
 }
 

@@ -196,17 +196,17 @@ impl MssClamp {
     }
 }
 
-/// Writes one port and corrects the checksum by that and by what changed in the IP header.
+/// Writes both ports and corrects the checksum by that and by what changed in the IP header.
 #[inline(always)]
-pub fn translate<F: FrameMut + ?Sized, const AT: usize>(
+pub fn translate<F: FrameMut + ?Sized>(
     frame: &mut F,
     offset: usize,
-    port: Be16,
+    ports: Be32,
     outside: Difference,
 ) -> Option<()> {
     let mut window = frame.window_mut::<LENGTH>(offset)?;
-    let difference = outside.replace16(window.be16::<AT>(), port);
-    window.set_be16::<AT>(port);
+    let difference = outside.replace32(window.be32::<0>(), ports);
+    window.set_be32::<0>(ports);
     window.set_be16::<16>(difference.apply(window.be16::<16>()));
     Some(())
 }

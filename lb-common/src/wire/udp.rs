@@ -1,6 +1,6 @@
 //! UDP, RFC 768.
 
-use crate::addr::Be16;
+use crate::addr::{Be16, Be32};
 use crate::checksum::{Difference, Sum};
 use crate::frame::{Frame, FrameMut, Window, WindowMut};
 use crate::probe;
@@ -33,17 +33,17 @@ pub fn write<F: FrameMut + ?Sized>(
     Some(())
 }
 
-/// Writes one port and corrects the checksum by that and by what changed in the IP header.
+/// Writes both ports and corrects the checksum by that and by what changed in the IP header.
 #[inline(always)]
-pub fn translate<F: FrameMut + ?Sized, const AT: usize>(
+pub fn translate<F: FrameMut + ?Sized>(
     frame: &mut F,
     offset: usize,
-    port: Be16,
+    ports: Be32,
     outside: Difference,
 ) -> Option<()> {
     let mut window = frame.window_mut::<LENGTH>(offset)?;
-    let difference = outside.replace16(window.be16::<AT>(), port);
-    window.set_be16::<AT>(port);
+    let difference = outside.replace32(window.be32::<0>(), ports);
+    window.set_be32::<0>(ports);
     let checksum = window.be16::<6>();
     // RFC 768: zero says that the sender made no checksum, so a sum of zero is sent as its complement.
     if checksum != Be16::new(0) {

@@ -40,7 +40,7 @@ macro_rules! flow_key {
                         source: $addr(flow),
                         source_port: flow.port,
                         destination: self.source,
-                        destination_port: self.source_port,
+                        destination_port: flow.client_port,
                         direction: flow_direction::REVERSE,
                         ..*self
                     }
@@ -48,7 +48,7 @@ macro_rules! flow_key {
                     // Pod to client becomes client to VIP.
                     Self {
                         source: self.destination,
-                        source_port: self.destination_port,
+                        source_port: flow.client_port,
                         destination: $addr(flow),
                         destination_port: flow.port,
                         direction: flow_direction::FORWARD,
@@ -203,7 +203,9 @@ impl<K: FlowKey> Pass<'_, K> {
             return Ok(false);
         };
         let opposite_key = key.opposite(&flow);
-        let opposite = self.get(opposite_key)?;
+        // A flow that ends may have lost its reverse entry to a younger one.
+        let is_own = |other: &Flow| opposite_key.opposite(other) == key;
+        let opposite = self.get(opposite_key)?.filter(is_own);
         if !has_ended(key, &flow, opposite.as_ref(), now) && self.backends.has(&flow)? {
             return Ok(false);
         }
@@ -258,6 +260,7 @@ mod tests {
         let flow = Flow {
             addr: words4([10, 0, 0, 1].into()),
             port: Be16::new(8080),
+            client_port: Be16::new(50_000),
             seen: 1_000_000,
             ..Flow::default()
         };
@@ -274,6 +277,7 @@ mod tests {
                 Be32::default(),
             ],
             port: key.destination_port,
+            client_port: key.source_port,
             ..*flow
         }
     }
@@ -283,9 +287,17 @@ mod tests {
         let (key, flow) = forward();
         let opposite = key.opposite(&flow);
         assert_eq!(opposite.source, Be32::new(0x0a00_0001));
-        assert_eq!(opposite.destination_port, Be16::new(41000));
+        assert_eq!(opposite.destination_port, Be16::new(50_000));
         assert_eq!(opposite.direction, flow_direction::REVERSE);
         assert_eq!(opposite.opposite(&reverse_of(&key, &flow)), key);
+    }
+
+    #[test]
+    fn the_reverse_entry_of_a_younger_flow_leads_elsewhere() {
+        let (key, flow) = forward();
+        let mut younger = reverse_of(&key, &flow);
+        younger.port = Be16::new(443);
+        assert_ne!(key.opposite(&flow).opposite(&younger), key);
     }
 
     #[test]

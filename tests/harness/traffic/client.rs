@@ -231,6 +231,8 @@ impl Connection {
         } else {
             TcpSocket::new_v6()?
         };
+        // A client may use one port for two destinations.
+        socket.set_reuseaddr(true)?;
         socket
             .bind(source)
             .with_context(|| format!("bind {source}"))?;
