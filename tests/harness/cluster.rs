@@ -15,7 +15,7 @@ use crate::topology::{Node, Pod, Shape, TOR, Topology};
 use crate::wait;
 
 /// How long anything but a BGP hold timer may take to settle.
-pub const SETTLE: Duration = Duration::from_secs(15);
+pub const SETTLE: Duration = Duration::from_secs(60);
 
 /// The running cluster. Dropping it removes everything.
 #[derive(Debug)]
