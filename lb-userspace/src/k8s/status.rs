@@ -15,6 +15,7 @@ mod mirror;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::time::SystemTime;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::jiff::Timestamp;
@@ -162,7 +163,8 @@ impl StatusWriter {
     }
 
     /// Writes what differs; gives what could not be written.
-    pub async fn write(&mut self, board: &Board, now: Timestamp) -> Vec<WriteError> {
+    pub async fn write(&mut self, board: &Board, now: SystemTime) -> Vec<WriteError> {
+        let now = Timestamp::try_from(now).unwrap_or_default();
         let layer2 = self.write_layer2(board).await;
         let bgp = self.write_bgp(board).await;
         for (done, services, protocol) in [

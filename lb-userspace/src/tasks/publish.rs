@@ -8,9 +8,8 @@ mod silence;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
@@ -70,7 +69,7 @@ pub async fn run(mut writer: StatusWriter, mut inputs: Inputs) {
             continue;
         }
         inputs.read(&mut board);
-        let errors = writer.write(&board, Timestamp::now()).await;
+        let errors = writer.write(&board, SystemTime::now()).await;
         complain(&mut complaints, &errors);
         silence.look(&inputs, &mut writer, clock::now()).await;
     }
