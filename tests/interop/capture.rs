@@ -4,10 +4,11 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::agent::binary;
-use harness::cluster::{Cluster, SETTLE};
+use harness::agent::{SessionStatus, binary};
+use harness::cluster::Cluster;
 use harness::netns::next_lab;
 use harness::source::{Condition, Port, Service};
 use harness::topology::Shape;
@@ -18,6 +19,8 @@ use lb_userspace::proto::bgp::session::acts::Act;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+/// For an agent on a busy machine to be up.
+const LIMIT: Duration = Duration::from_secs(60);
 const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 10));
 
 fn records(file: &Path) -> Result<Vec<Record>> {
@@ -51,8 +54,14 @@ fn a_capture_tells_what_was_said_before_it_and_goes_on() -> Result<()> {
     };
     let shape = Shape { nodes: 1, pods: 1 };
     let mut cluster = Cluster::start(&next_lab(), shape, vec![service])?;
-    let status = cluster.wait_ready()?.pop().context("no agent")?;
-    let peer = &status.sessions.first().context("no session")?.peer;
+    let agent = cluster.agents.first_mut().context("no agent")?;
+    let status = agent.wait_for("a route at the router", LIMIT, |status| {
+        let announces = |session: &SessionStatus| !session.routes.is_empty();
+        status.sessions.iter().any(announces)
+    })?;
+    let announces = |session: &&SessionStatus| !session.routes.is_empty();
+    let session = status.sessions.iter().find(announces);
+    let peer = &session.context("no session")?.peer;
     let agent = cluster.agents.first().context("no agent")?;
     let capture = |file: &Path, more: &[&str]| -> Result<Command> {
         let mut command = Command::new(binary()?);
@@ -82,12 +91,12 @@ fn a_capture_tells_what_was_said_before_it_and_goes_on() -> Result<()> {
 
     let after = dir.path().join("after.mrt");
     let mut following = capture(&after, &[])?.stdout(Stdio::piped()).spawn()?;
-    wait::until("what was said before", SETTLE, || {
+    wait::until("what was said before", LIMIT, || {
         ensure!(records(&after)?.len() >= said.len());
         Ok(())
     })?;
     cluster.write_endpoints(|_| Condition::NotReady)?;
-    wait::until("the withdrawal", SETTLE, || {
+    wait::until("the withdrawal", LIMIT, || {
         ensure!(updates_sent(&records(&after)?) > updates_sent(&said));
         Ok(())
     })?;

@@ -12,7 +12,8 @@ use self::steps::{
     attributes_are_seen, comes_up_only_with, communities_are_seen, drain_withdraws,
     many_come_and_go, never_connects, old_peer_gets_routes, password_changes, refresh_is_answered,
     router_comes_back, routes_arrive, routes_change, routes_go, routes_go_gently,
-    routes_stay_over_a_restart, silence_is_noticed, waits_for_the_router, what_is_told_is_refused,
+    routes_stay_over_a_restart, silence_is_noticed, speaks_second, waits_for_the_router,
+    what_is_told_is_refused,
 };
 use crate::bench::{NODE_ASN, Seat};
 
@@ -312,6 +313,19 @@ pub(crate) const ALL: &[Case] = &[
         about: "both connect and both listen; one connection is left, and routes go over it",
         set: |neighbor| neighbor.dials = true,
         run: |seat| waits_for_the_router(seat, Connect::Both),
+        ..PLAIN
+    },
+    Case {
+        name: "delay-open",
+        about: "the speaker waits for the router's OPEN before it sends its own (RFC 4271)",
+        run: |seat| speaks_second(seat, Connect::Active),
+        ..PLAIN
+    },
+    Case {
+        name: "passive-delay-open",
+        about: "the same on a connection that the router made",
+        set: |neighbor| neighbor.dials = true,
+        run: |seat| speaks_second(seat, Connect::Passive),
         ..PLAIN
     },
     Case {

@@ -257,6 +257,19 @@ pub(super) fn waits_for_the_router(seat: &mut Seat<'_>, connect: Connect) -> Res
     Ok(())
 }
 
+pub(super) fn speaks_second(seat: &mut Seat<'_>, connect: Connect) -> Result<()> {
+    // Longer than a router takes to speak, and shorter than it waits.
+    const DELAY: Duration = Duration::from_secs(3);
+    let mut intent = seat.intent();
+    intent.config.options.connect = connect;
+    intent.config.options.delay_open = Some(DELAY);
+    let speaker = seat.speak(intent)?;
+    if connect == Connect::Passive {
+        seat.dial()?;
+    }
+    seat.await_up(&speaker)
+}
+
 pub(super) fn routes_stay_over_a_restart(seat: &mut Seat<'_>) -> Result<()> {
     let mut first = seat.intent();
     for family in seat.families() {
