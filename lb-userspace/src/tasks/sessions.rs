@@ -154,7 +154,12 @@ const LAST_WORDS: &str = "torline stops";
 
 /// Ends sessions side by side.
 async fn end(sessions: impl Iterator<Item = Running>, stop: &Stop) {
-    join_all(sessions.map(|running| running.peer.stop(stop.clone()))).await;
+    let ends = sessions.map(|Running { intent, peer }| async move {
+        peer.stop(stop.clone()).await;
+        // Not before: a session whose intent is closed ends without a word.
+        drop(intent);
+    });
+    join_all(ends).await;
 }
 
 /// A session's intent with the routes that may be announced: all of them, but none for an address that
