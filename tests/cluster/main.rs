@@ -14,6 +14,7 @@ mod forward;
 mod objects;
 mod report;
 mod source;
+mod switches;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -124,6 +125,7 @@ fn run(args: &Args) -> Result<bool> {
         source::scenarios(),
         allocation::scenarios(),
         access::scenarios(),
+        switches::scenarios(),
     ];
     let scenarios = scenarios.into_iter().flatten();
     for scenario in scenarios {
