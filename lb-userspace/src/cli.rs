@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use lb_common::probe;
 use lb_common::wire::geneve;
 use serde::Serialize;
@@ -27,14 +27,17 @@ use crate::telemetry::{self, Format};
 
 mod capture;
 mod cmdlet;
+mod completions;
 mod crds;
 mod detach;
+mod doctor;
 mod dry_run;
 mod install;
 mod members;
 mod peers;
 mod routes;
 mod secret;
+mod services;
 mod status;
 mod switch;
 
@@ -78,14 +81,27 @@ enum Command {
     /// Run the agent of this node.
     Run(Run),
     /// Print the definitions of MetalLB's kinds, for `kubectl apply -f -`.
+    #[command(after_help = "Examples:\n  torline crds")]
     Crds,
     /// Show what the agent of this node does.
+    #[command(after_help = "Examples:\n  torline status\n  torline status --json")]
     Status(Status),
+    /// Show the Services of type LoadBalancer.
+    #[command(after_help = "Examples:\n  torline services")]
+    Services(Status),
+    /// Show one of them: addresses, why it is announced or not, backends, traffic.
+    Service(Service),
+    /// Show what is behind each frontend, and its share.
+    #[command(after_help = "Examples:\n  torline backends")]
+    Backends(Status),
     /// Show which nodes live, as this one sees them.
+    #[command(after_help = "Examples:\n  torline members")]
     Members(Status),
     /// Show the BGP peers of this node: state, what was agreed, counters, the last error.
+    #[command(after_help = "Examples:\n  torline peers")]
     Peers(Status),
     /// Show which BGP routes the peers of this node were sent, with which attributes, for which Services.
+    #[command(after_help = "Examples:\n  torline routes\n  torline routes --json")]
     Routes(Routes),
     /// Write the messages of a BGP session to a file in MRT (RFC 6396), for a support ticket.
     Capture(Capture),
@@ -99,8 +115,20 @@ enum Command {
     #[command(subcommand)]
     Compute(switch::Compute),
     /// Make links by the names of the cmdlets, so that they can be typed as they are.
-    InstallCmdlets(InstallCmdlets),
+    InstallCmdlets(install::Install),
+    /// Look for what keeps Torline from doing its work on this machine.
+    Doctor(doctor::Doctor),
+    /// Print completions for a shell, or a PowerShell module with the cmdlets.
+    Completions(completions::Completions),
+    /// Write man pages.
+    Man(completions::Man),
+    /// Print the version of this program, and of the agent that runs.
+    #[command(after_help = "Examples:\n  torline version")]
+    Version(Status),
     /// Print a Secret with fresh keys, for `kubectl apply -f -` or a file of the directory.
+    #[command(
+        after_help = "Examples:\n  torline secret\n  torline secret --namespace torline-system"
+    )]
     Secret(Secret),
     /// Take the data plane of this node down: programs, links and maps that an agent left behind.
     Detach(Detach),
@@ -199,19 +227,18 @@ struct Status {
     /// Print one line of JSON.
     #[arg(long)]
     json: bool,
-    /// The agent's socket.
-    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    /// The agent's socket; TORLINE_SOCKET names another, too.
+    #[arg(long, value_name = "PATH", default_value_os_t = switch::default_socket())]
     socket: PathBuf,
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  torline install-cmdlets /usr/local/bin
-      After that, Get-HcsExternalVirtualSwitch and the others are commands.")]
-struct InstallCmdlets {
-    /// Where the links go; a directory of PATH.
-    #[arg(value_name = "DIR")]
-    directory: PathBuf,
+#[command(after_help = "Examples:\n  torline service default/web\n  torline service web --json")]
+struct Service {
+    /// Its name; with its namespace where several have it.
+    name: String,
+    #[command(flatten)]
+    status: Status,
 }
 
 #[derive(Args, Debug)]
@@ -279,11 +306,23 @@ pub fn main() -> ExitCode {
         Command::Peer(command) => switch::peer(command),
         Command::Compute(command) => switch::compute(command),
         Command::InstallCmdlets(arguments) => install::install(&arguments.directory),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Completions(arguments) => completions::show(&arguments, Cli::command()),
+        Command::Man(arguments) => completions::write_pages(&arguments, Cli::command()),
+        Command::Version(arguments) => status::version(&arguments.socket, arguments.json),
+        Command::Services(arguments) => services::services_of(&arguments.socket, arguments.json),
+        Command::Service(Service { name, status }) => {
+            services::service_of(&status.socket, &name, status.json)
+        }
+        Command::Backends(arguments) => services::backends_of(&arguments.socket, arguments.json),
         Command::Secret(arguments) => secret::show(&arguments.namespace),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if let Some(Failed(code)) = error.downcast_ref() {
+                return ExitCode::from(*code);
+            }
             // Where standard error is closed there is nobody to tell.
             let _ = writeln!(io::stderr(), "torline: {error:#}");
             ExitCode::from(match error.is::<Refused>() {
@@ -307,6 +346,11 @@ fn parse_pod(text: &str) -> Result<Pod, String> {
 #[derive(thiserror::Error, Debug)]
 #[error("{0}")]
 struct Refused(String);
+
+/// A check failed with this exit code; what there is to say is said.
+#[derive(thiserror::Error, Debug)]
+#[error("exit code {0}")]
+struct Failed(u8);
 
 fn run(arguments: Run) -> anyhow::Result<()> {
     telemetry::start(arguments.log_format)?;
@@ -483,8 +527,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
-
         Cli::command().debug_assert();
     }
 
@@ -556,5 +598,32 @@ mod tests {
     fn usage_errors_exit_with_2() {
         let error = parse("run --attach sideways").unwrap_err();
         assert_eq!(error.exit_code(), 2);
+    }
+
+    /// Calls `visit` for every command that does something, with its words.
+    fn visit(command: &clap::Command, words: &str, visit: &mut impl FnMut(&str, &clap::Command)) {
+        if command.get_subcommands().next().is_none() {
+            visit(words, command);
+        }
+        for below in command.get_subcommands() {
+            self::visit(below, &format!("{words} {}", below.get_name()), visit);
+        }
+    }
+
+    #[test]
+    fn every_command_has_an_example_that_it_understands() {
+        visit(&Cli::command(), "torline", &mut |words, command| {
+            let help = command.get_after_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            let (_, examples) = help.split_once("Examples:\n").unwrap_or_default();
+            let examples = examples.lines().map(str::trim);
+            let examples: Vec<_> = examples.filter(|line| line.starts_with(words)).collect();
+            assert!(!examples.is_empty(), "{words} has none");
+            for example in examples {
+                let own = example.split(['|', '>']).next().unwrap_or_default();
+                let parsed = Cli::try_parse_from(own.split_whitespace());
+                assert!(parsed.is_ok(), "{example}: {}", parsed.unwrap_err());
+            }
+        });
     }
 }

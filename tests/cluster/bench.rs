@@ -356,6 +356,16 @@ impl Bench {
         Ok(serde_json::from_slice(&output.stdout)?)
     }
 
+    /// What `torline` prints with these arguments.
+    pub(crate) fn torline(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(binary()?);
+        command.args(arguments).env("TORLINE_SOCKET", self.socket());
+        let output = command.output()?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{arguments:?}: {stderr}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
     /// What the agent has logged.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap_or_default()

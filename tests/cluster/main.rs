@@ -20,6 +20,7 @@ mod refusals;
 mod report;
 mod rights;
 mod source;
+mod switches;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -132,6 +133,7 @@ fn run(args: &Args) -> Result<bool> {
         published::scenarios(),
         refusals::scenarios(),
         access::scenarios(),
+        switches::scenarios(),
     ];
     let scenarios = scenarios.into_iter().flatten();
     for scenario in scenarios {

@@ -87,7 +87,7 @@ pub(crate) fn endpoints(service: &str, pods: &[&str]) -> Value {
 pub(crate) fn plural(kind: &str) -> String {
     match kind {
         "Community" => "communities".to_owned(),
-        kind if kind.ends_with('s') => format!("{}es", kind.to_lowercase()),
+        kind if kind.ends_with(['s', 'h']) => format!("{}es", kind.to_lowercase()),
         kind => format!("{}s", kind.to_lowercase()),
     }
 }

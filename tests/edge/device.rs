@@ -71,6 +71,7 @@ log stderr all;
 router id 10.126.77.125;
 debug protocols { states, events };
 protocol device {}
+protocol kernel { ipv4 { import none; export all; }; }
 protocol bgp edge {
   local 10.126.77.125 as 64512;
   neighbor 10.126.77.1 as 64513;
@@ -94,8 +95,7 @@ pub(crate) struct Said {
 
 /// The device.
 pub(crate) struct Device {
-    /// Holds the router's network.
-    _tor: Netns,
+    pub(crate) tor: Netns,
     netns: Netns,
     dir: TempDir,
     bird: Bird,
@@ -124,7 +124,7 @@ impl Device {
         let dir = tempfile::tempdir()?;
         let bird = Bird::start(&tor, dir.path(), ROUTER)?;
         let mut device = Self {
-            _tor: tor,
+            tor,
             netns,
             dir,
             bird,
@@ -182,7 +182,8 @@ impl Device {
         self.dir.path().join("torline.sock")
     }
 
-    fn bin(&self) -> PathBuf {
+    /// Where the cmdlets are.
+    pub(crate) fn bin(&self) -> PathBuf {
         self.dir.path().join("bin")
     }
 

@@ -7,8 +7,22 @@ use harness::machine;
 
 use crate::device::Device;
 
-/// Commands that are about virtual switches.
-const COMMANDS: [&[&str]; 8] = [
+/// Commands that can be typed in this order on a device with an agent: all but `run` and `detach`.
+const COMMANDS: [&[&str]; 22] = [
+    &["status"],
+    &["services"],
+    &["service"],
+    &["backends"],
+    &["members"],
+    &["peers"],
+    &["routes"],
+    &["version"],
+    &["crds"],
+    &["secret"],
+    &["completions"],
+    &["man"],
+    &["install-cmdlets"],
+    &["doctor"],
     &["vswitch", "list"],
     &["vswitch", "show"],
     &["peer", "set"],
@@ -27,7 +41,7 @@ fn examples(help: &str) -> Vec<&str> {
 }
 
 #[test]
-fn every_example_of_the_switches_works_on_the_device() {
+fn every_example_works_on_the_device() {
     if !machine::can_test() {
         return;
     }
@@ -51,14 +65,24 @@ fn every_example_of_the_switches_works_on_the_device() {
         Ok(())
     })
     .unwrap();
+    let bin = device.bin().display().to_string();
     for command in COMMANDS {
         let help = device.torline(&[command, &["--help"]].concat()).unwrap();
         let lines = examples(&help.out);
         assert!(!lines.is_empty(), "{command:?} has no example");
         for line in lines {
+            let line = line
+                .replace("/usr/local/bin", &bin)
+                .replace("/tmp/torline-man", &bin);
+            let line = line.replace("eth0", "eth1");
             let words: Vec<_> = line.split_whitespace().skip(1).collect();
             let said = device.torline(&words).unwrap();
-            assert_eq!(said.code, Some(0), "{line}: {said:?}");
+            // What is wrong with this machine is not the device's fault.
+            let is_well = said.code == Some(0) || command == ["doctor"] && said.err.is_empty();
+            assert!(
+                is_well && !said.out.is_empty() || command == ["man"],
+                "{line}: {said:?}"
+            );
         }
     }
 }

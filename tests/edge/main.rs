@@ -9,6 +9,7 @@
 //! - `device`: the two, and cmdlets typed as links to the program.
 //! - `transcript`: what the product's documentation shows, byte by byte.
 //! - `mistakes`: everything an operator may get wrong, and that nothing changes then.
+//! - `turnover`: from ARP to BGP and back under pings.
 //! - `examples`: what `--help` tells a reader to type.
 #![expect(
     clippy::unwrap_used,
@@ -19,3 +20,4 @@ mod device;
 mod examples;
 mod mistakes;
 mod transcript;
+mod turnover;

@@ -4,11 +4,23 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use clap::Args;
 
 use super::{cmdlet, print};
+
+/// Arguments of `torline install-cmdlets`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  torline install-cmdlets /usr/local/bin
+      After that, Get-HcsExternalVirtualSwitch and the others are commands.")]
+pub(super) struct Install {
+    /// Where the links go; a directory of PATH.
+    #[arg(value_name = "DIR")]
+    pub(super) directory: PathBuf,
+}
 
 /// Makes the links in a directory, to the program that runs. A link that is there is made anew; what is no
 /// link stays.

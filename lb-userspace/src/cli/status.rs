@@ -39,13 +39,31 @@ fn render(status: &Status) -> String {
     ] {
         if !table.is_empty() {
             // Writing to a string cannot fail.
-            let _ = write!(text, "\n{title}\n");
-            for line in table.lines() {
-                let _ = writeln!(text, "  {}", line.trim_end());
-            }
+            let _ = write!(text, "\n{title}\n{}", lines(&table, "  "));
         }
     }
     text
+}
+
+/// The lines of a table, each after `indent`.
+pub(super) fn lines(table: &Table, indent: &str) -> String {
+    let lines = table.lines();
+    lines
+        .map(|line| format!("{indent}{}\n", line.trim_end()))
+        .collect()
+}
+
+/// Prints the version of this program, and of the agent if one runs.
+pub(super) fn version(socket: &Path, json: bool) -> anyhow::Result<()> {
+    let own = env!("CARGO_PKG_VERSION");
+    let agent = ask::<Status>(socket, "/v1/status").ok();
+    let agent = agent.map(|status| status.version);
+    print(&if json {
+        serde_json::json!({ "program": own, "agent": agent }).to_string() + "\n"
+    } else {
+        let agent = agent.unwrap_or_else(|| "none answers".to_owned());
+        format!("torline {own}\nagent   {agent}\n")
+    })
 }
 
 fn head(status: &Status) -> String {
@@ -103,7 +121,7 @@ fn listed(label: &str, counts: &BTreeMap<String, u64>) -> Option<String> {
     (!counts.is_empty()).then(|| lines.join("\n") + "\n")
 }
 
-fn services(services: &[ServiceStatus]) -> Table {
+pub(super) fn services(services: &[ServiceStatus]) -> Table {
     let mut table = table(["SERVICE", "ADDRESSES", "POOL", "BGP", "ARP/NDP", "NOTE"]);
     for service in services {
         let note = service.error.as_ref().or(service.not_announced.as_ref());
@@ -119,7 +137,7 @@ fn services(services: &[ServiceStatus]) -> Table {
     table
 }
 
-fn backends(frontends: &[FrontendStatus]) -> Table {
+pub(super) fn backends(frontends: &[FrontendStatus]) -> Table {
     let mut table = table(["FRONTEND", "BACKEND", "NODE", "STATE", "WEIGHT", "SHARE"]);
     right_aligned(&mut table, [4, 5]);
     for frontend in frontends {
@@ -146,7 +164,7 @@ fn backends(frontends: &[FrontendStatus]) -> Table {
     table
 }
 
-fn traffic(frontends: &[FrontendStatus]) -> Table {
+pub(super) fn traffic(frontends: &[FrontendStatus]) -> Table {
     let mut table = table([
         "FRONTEND",
         "SERVICE",

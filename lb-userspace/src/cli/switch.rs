@@ -1,5 +1,5 @@
-//! `torline vswitch`, `torline peer` and `torline compute`: virtual switches and
-//! their BGP peers.
+//! `torline vswitch`, `torline peer` and `torline compute`: virtual switches
+//! and their BGP peers.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use std::{env, io};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::status::{or_dash, table};
+use super::status::{lines, or_dash, table};
 use super::{DEFAULT_SOCKET, Refused, ask, print, tell};
 use crate::model::virtual_switch::{
     PeerRequest, SwitchAnswer, SwitchChange, SwitchPeer, SwitchRefusal, SwitchReport,
@@ -157,8 +157,11 @@ pub(super) struct Trial {
 fn parse_asn(text: &str, is_self: bool) -> Result<u32, String> {
     // What is no number, or too large for any AS, is told the ranges too.
     let asn = text.parse().unwrap_or(u64::MAX);
-    check_asn(asn, is_self).map_err(|_| "want 1 to 65534, or 131072 to 4294967294".to_owned())?;
-    u32::try_from(asn).map_err(|error| error.to_string())
+    let asn = match check_asn(asn, is_self) {
+        Ok(()) => u32::try_from(asn).ok(),
+        Err(_) => None,
+    };
+    asn.ok_or_else(|| "want 1 to 65534, or 131072 to 4294967294".to_owned())
 }
 
 /// What the agent said to a change.
@@ -350,7 +353,7 @@ fn render_switches(report: &SwitchesReport) -> String {
             switch.peers.len().to_string(),
         ]);
     }
-    lines(&table)
+    lines(&table, "")
 }
 
 fn render_switch(switch: &SwitchReport) -> String {
@@ -396,7 +399,7 @@ fn render_peers(peers: &[(&str, &SwitchPeer)]) -> String {
             or_dash(peer.state.as_deref().unwrap_or_default()),
         ]);
     }
-    lines(&table)
+    lines(&table, "")
 }
 
 fn render_peer(switch: &str, peer: &SwitchPeer) -> String {
@@ -412,9 +415,4 @@ fn render_peer(switch: &str, peer: &SwitchPeer) -> String {
         or_dash(peer.state.as_deref().unwrap_or_default()),
         peer.object,
     )
-}
-
-fn lines(table: &comfy_table::Table) -> String {
-    let lines = table.lines().map(|line| format!("{}\n", line.trim_end()));
-    lines.collect()
 }

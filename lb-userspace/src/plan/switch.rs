@@ -411,10 +411,10 @@ fn find_interface<'a>(here: &'a Here, port: &str) -> Option<&'a Interface> {
     interfaces.iter().find(named).or_else(by_alias)
 }
 
-fn with_port<'a>(
-    cluster: &'a Cluster,
+fn with_port(
+    cluster: &Cluster,
     wanted: impl Fn(&SwitchPort) -> bool,
-) -> Option<(&'a str, &'a VirtualSwitch, &'a SwitchPort)> {
+) -> Option<(&str, &VirtualSwitch, &SwitchPort)> {
     cluster.virtual_switches.iter().find_map(|(name, switch)| {
         let port = switch.ports.iter().find(|port| wanted(port))?;
         Some((name.as_str(), switch, port))

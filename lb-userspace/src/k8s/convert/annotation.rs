@@ -270,3 +270,6 @@ pub(super) fn metallb<'a>(name: &str, annotations: &'a Labels) -> Option<&'a str
         .find_map(|prefix| annotations.get(&format!("{prefix}/{name}")))
         .map(String::as_str)
 }
+
+#[cfg(test)]
+mod reference;
