@@ -20,7 +20,8 @@ pub struct Claim {
 pub struct Neighborhood {
     /// What other nodes said last, by name.
     pub claims: BTreeMap<String, Claim>,
-    /// Nodes that live and are to be heard yet: they may answer for anything.
+    /// Nodes that are to be heard yet: while they live, they may answer for anything. Those that are gone are among
+    /// them, so that they are waited for from the moment in which they are back.
     pub awaited: BTreeSet<String>,
     /// This node hears neither other nodes nor its router.
     pub is_isolated: bool,

@@ -67,6 +67,8 @@ pub struct Layer2 {
     own: claim::Claim,
     /// Since when nodes that live have been silent about their claims.
     awaited: BTreeMap<String, Instant>,
+    /// Nodes that live and that nobody waits for any more, since they claim nothing.
+    mute: BTreeSet<String>,
     /// Addresses of ours that others claim too.
     contested: BTreeSet<IpAddr>,
     /// IPv4, IPv6.
@@ -124,6 +126,7 @@ impl Layer2 {
             announcer: Announcer::new(RandomState::new().hash_one(0_u8)),
             own,
             awaited: BTreeMap::new(),
+            mute: BTreeSet::new(),
             contested: BTreeSet::new(),
             sockets: [None, None],
             port,
@@ -299,18 +302,14 @@ impl Layer2 {
     fn publish(&mut self, states: &States, output: &watch::Sender<Neighborhood>, now: Instant) {
         let mut claims = BTreeMap::new();
         let mut silent = BTreeSet::new();
+        let mut gone = BTreeSet::new();
         for (name, claim) in self.exchange.claims() {
             let state = states.get(name).copied().unwrap_or(State::Unheard);
-            if state == State::Gone {
-                continue;
-            }
+            let name = name.to_owned();
             match claim {
-                Some(claim) => {
-                    claims.insert(name.to_owned(), to_model(claim));
-                }
-                None => {
-                    silent.insert(name.to_owned());
-                }
+                _ if state == State::Gone => drop(gone.insert(name)),
+                Some(claim) => drop(claims.insert(name, to_model(claim))),
+                None => drop(silent.insert(name)),
             }
         }
         self.awaited.retain(|name, _| silent.contains(name));
@@ -326,10 +325,27 @@ impl Layer2 {
             awaited: awaited
                 .filter(|(name, since)| is_awaited(name, **since))
                 .map(|(name, _)| name.clone())
+                .chain(gone)
                 .collect(),
             claims,
             is_isolated: self.is_isolated,
         };
+        let is_mute =
+            |name: &String| states.get(name) == Some(&State::Live) && !next.awaited.contains(name);
+        let mute: BTreeSet<_> = self
+            .awaited
+            .keys()
+            .filter(|name| is_mute(name))
+            .cloned()
+            .collect();
+        for node in mute.difference(&self.mute) {
+            warn!(
+                node,
+                "it does not say what it answers ARP and NDP for: is UDP port {} open?",
+                claim::PORT
+            );
+        }
+        self.mute = mute;
         let others = next.claims.values().flat_map(|claim| &claim.addresses);
         let contested = others.filter(|addr| self.own.addresses.contains(addr));
         let contested: BTreeSet<_> = contested.copied().collect();

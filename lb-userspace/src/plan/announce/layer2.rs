@@ -206,11 +206,11 @@ impl<'a> Election<'a> {
         if neighborhood.is_isolated {
             return true;
         }
-        let mut claims = neighborhood.claims.iter();
+        let lives = |node: &String| !gone.contains(node);
+        let mut claims = neighborhood.claims.iter().filter(|(node, _)| lives(node));
         !held.contains(&addr)
-            && (!neighborhood.awaited.is_empty()
-                || claims
-                    .any(|(node, claim)| !gone.contains(node) && claim.addresses.contains(&addr)))
+            && (neighborhood.awaited.iter().any(lives)
+                || claims.any(|(_, claim)| claim.addresses.contains(&addr)))
     }
 }
 

@@ -188,6 +188,7 @@ impl World {
             } else {
                 context.gone.insert(name.to_owned());
                 context.neighborhood.claims.remove(name);
+                context.neighborhood.awaited.insert(name.to_owned());
             }
         }
     }
@@ -201,7 +202,6 @@ impl World {
                 context.neighborhood.awaited.remove(name);
             } else {
                 context.gone.remove(name);
-                context.neighborhood.awaited.insert(name.to_owned());
             }
         }
     }
