@@ -27,8 +27,11 @@ use lb_userspace::proto::bgp::update::{self, Received};
 use lb_userspace::proto::bgp::{capture as mrt, fsm, role};
 use lb_userspace::proto::router_advertisement::Message;
 
-/// Every target by its name, which is that of its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 10] = [
+/// A name, which is that of the corpus too, and what is done with an input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 10] = [
     ("framing", framing),
     ("open", open),
     ("capability", capability),

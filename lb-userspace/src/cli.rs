@@ -253,8 +253,7 @@ struct Routes {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   torline capture --peer tor-a --write tor-a.mrt
-      The latest messages and those to come, until interrupted; `bgpdump -m tor-a.mrt` reads it, and so
-      does `tshark -V -r tor-a.mrt`.
+      The latest messages and those to come, until interrupted, for whatever reads MRT.
   torline capture --peer tor-a --write tor-a.mrt --seconds 0 --json
       Only what the agent remembers; prints how many messages of each kind that was.")]
 struct Capture {

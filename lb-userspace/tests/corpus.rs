@@ -1,7 +1,6 @@
 //! The corpora of the fuzz targets, replayed.
 #![expect(
     clippy::expect_used,
-    clippy::panic,
     unreachable_pub,
     reason = "a test ends where something is wrong"
 )]

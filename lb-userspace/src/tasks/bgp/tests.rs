@@ -301,8 +301,11 @@ fn equal_attributes_are_one_allocation() {
 
 type Edit = fn(&mut SessionConfig);
 
+/// By the name of the parameter.
+type Edits = Vec<(&'static str, Edit)>;
+
 /// A change of every parameter: those that cost the session, and those that do not.
-fn edits() -> (Vec<(&'static str, Edit)>, Vec<(&'static str, Edit)>) {
+fn edits() -> (Edits, Edits) {
     use crate::model::peer_options::{Connect, ListenRange, PeerRole, RestartProfile};
 
     // A new field is to be judged here.
