@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: figures that the design promises, measured on this
 //! machine.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -23,6 +24,16 @@ pub(crate) struct Args {
 enum Bench {
     /// From an event of the API to the last slot written, by number of Services.
     Control(Options),
+    /// How long clients wait when a node is killed, loses its link or is drained.
+    Failover(Passed),
+}
+
+/// Handed on as they are.
+#[derive(clap::Args)]
+struct Passed {
+    /// Passed to the bench: `--l2`, `--json`, `--rounds N`, `--connections N`, `--help`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
 }
 
 /// How it is measured and told.
@@ -44,13 +55,31 @@ struct Options {
 /// # Errors
 /// When set-up or the build fails.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    let (name, options) = match &args.what {
-        Bench::Control(options) => ("bench-control", options),
-    };
+    match &args.what {
+        Bench::Control(options) => control(options),
+        Bench::Failover(passed) => failover(passed),
+    }
+}
+
+fn failover(passed: &Passed) -> Result<ExitCode> {
+    let ready = setup::ready(Need::Lab)?;
+    let object = build::object(&ready, None)?;
+    let agent = build::agent(true, None)?;
+    sh::headline("bench, optimised");
+    let bench = demo::release_binary("bench-failover")?;
+    let mut command = demo::as_root(bench.as_os_str())?;
+    command
+        .args(&passed.args)
+        .env("TORLINE_BPF_OBJECT", object)
+        .env("TORLINE_BIN", agent);
+    sh::become_program(&mut command)
+}
+
+fn control(options: &Options) -> Result<ExitCode> {
     let ready = setup::ready(Need::Lab)?;
     let object = build::object(&ready, None)?;
     sh::headline("bench, optimised");
-    let bench = demo::release_binary(name)?;
+    let bench = demo::release_binary("bench-control")?;
     let mut command = demo::as_root(bench.as_os_str())?;
     command
         .args(options.json.then_some("--json"))

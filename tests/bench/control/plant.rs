@@ -13,6 +13,7 @@ use lb_userspace::datapath::loader::{self, Options};
 use lb_userspace::k8s::convert::Settings as ConvertSettings;
 use lb_userspace::k8s::index::Index;
 use lb_userspace::k8s::object::Object;
+use lb_userspace::model::claim::Neighborhood;
 use lb_userspace::model::name::ObjectName;
 use lb_userspace::model::segment::Segment;
 use lb_userspace::model::status::PeerStatus;
@@ -21,8 +22,10 @@ use lb_userspace::plan::layout::{Capacity, Layout, Settings};
 use lb_userspace::proto::liveness::State;
 use lb_userspace::tasks::control::{self, Desired};
 use lb_userspace::tasks::datapath::{Datapath, Inputs, Programmed};
+use lb_userspace::tasks::legacy::Legacy;
 use lb_userspace::tasks::liveness::Members;
-use lb_userspace::tasks::peer::{self, Speaker};
+use lb_userspace::tasks::peer::{self, Called, Gossip, Roster, Speaker};
+use lb_userspace::tasks::sessions::SessionBook;
 use lb_userspace::tasks::source::Snapshot;
 use nix::net::if_::if_nametoindex;
 use tokio::runtime::Runtime;
@@ -88,6 +91,8 @@ struct Plant {
     _egress: watch::Sender<BTreeMap<u32, String>>,
     _states: watch::Sender<BTreeMap<String, State>>,
     _members: watch::Sender<Members>,
+    _neighborhood: watch::Sender<Neighborhood>,
+    _sessions: watch::Sender<SessionBook>,
 }
 
 impl Plant {
@@ -121,7 +126,9 @@ impl Plant {
         let (egress, egress_in) = watch::channel(BTreeMap::new());
         let (members, member_in) = watch::channel(Members::default());
         let (council, planned) = peer::channel();
-        let speaker = Speaker::new(context.node.clone(), loaded.known, loaded.walk);
+        let roster = watch::channel(Roster::new()).0;
+        let gossip = Gossip::new(context.node.clone(), Called::new(), roster);
+        let speaker = Speaker::new(context.node.clone(), loaded.known, loaded.walk, gossip);
         let speaker_inputs = peer::Inputs {
             desired: desired.clone(),
             programmed: programmed.clone(),
@@ -131,11 +138,19 @@ impl Plant {
         };
         let (events, peer_out) = (loaded.events, watch::channel(PeerStatus::default()).0);
         tokio::spawn(async move { speaker.run(events, speaker_inputs, peer_out).await });
+        let (neighborhood, neighborhood_in) = watch::channel(Neighborhood::default());
+        neighborhood.send_replace(Neighborhood::default());
+        let (sessions, session_in) = watch::channel(SessionBook::new());
+        let control_inputs = control::Inputs {
+            snapshots: snapshot_in,
+            states: state_in,
+            sessions: session_in,
+            neighborhood: neighborhood_in,
+        };
         tokio::spawn(control::run(
             context.clone(),
             None,
-            snapshot_in,
-            state_in,
+            control_inputs,
             desired_out,
         ));
         let datapath = Datapath::new(
@@ -151,6 +166,7 @@ impl Plant {
             segment: segment_in,
             egress: egress_in,
             council,
+            legacy: Legacy::new(loaded.legacy),
         };
         tokio::spawn(datapath.run(inputs, programmed_out));
         Ok(Self {
@@ -164,6 +180,8 @@ impl Plant {
             _egress: egress,
             _states: states,
             _members: members,
+            _neighborhood: neighborhood,
+            _sessions: sessions,
         })
     }
 
