@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use harness::agent::binary;
 use harness::netns::{Netns, next_lab};
+use harness::pass;
 use harness::peer::bird::Bird;
 use harness::process::Process;
 use harness::wait;
@@ -115,6 +116,8 @@ impl Device {
             netns.name()
         ))?;
         tor.run(["ethtool", "-K", "downlink", "tx", "off"])?;
+        // What the device's program sends back arrives only where a program receives, too.
+        tor.enter(|| pass::attach("downlink"))?;
         netns.ip("addr add 10.126.77.1/24 dev eth1
              link set eth1 up
              link add eth2 type veth peer name wire2
@@ -150,7 +153,8 @@ impl Device {
             .arg(self.socket());
         self.agent = Some(Process::start(&self.netns, &mut command, &log)?);
         wait::until("the agent to be in sync", LIMIT, || {
-            ensure!(self.status()?.in_sync, "not in sync");
+            let status = self.status()?;
+            ensure!(status.in_sync, "{status:?}");
             Ok(())
         })
         .with_context(|| fs::read_to_string(&log).unwrap_or_default())

@@ -11,10 +11,6 @@
 //! - `mistakes`: everything an operator may get wrong, and that nothing changes then.
 //! - `turnover`: from ARP to BGP and back under pings.
 //! - `examples`: what `--help` tells a reader to type.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test ends where its surroundings cannot be built"
-)]
 
 mod device;
 mod examples;

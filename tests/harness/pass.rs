@@ -189,7 +189,7 @@ struct TestRun {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub(crate) fn attach(interface: &str) -> io::Result<()> {
+pub fn attach(interface: &str) -> io::Result<()> {
     let program = load(&PASS)?;
     let link = bpf(
         BPF_LINK_CREATE,
