@@ -47,7 +47,7 @@ fn deploy_holds_what_the_types_say() {
             manifest.file
         );
     }
-    assert_eq!(manifests.len(), 10);
+    assert_eq!(manifests.len(), 11);
 }
 
 #[test]
