@@ -2,7 +2,7 @@
 //!
 //! The order is MetalLB's: preferred nodes first, then by a hash of node and address; `torline.io/placement`
 //! asks for another one. Every node elects for itself and comes to the same result, from what the cluster says
-//! and from what the nodes say of themselves ([`Neighborhood`]). They do not hear it at the same time, so the
+//! and from what the nodes say of themselves ([`Neighborhood`](crate::model::claim::Neighborhood)). They do not hear it at the same time, so the
 //! election alone would let two answer for a moment: the elected node begins when nobody says any more that it
 //! answers, and the one that answers ends when the elected one has said that it can begin.
 
