@@ -78,6 +78,12 @@ pub(crate) const PROGRAMS: &[Program] = &[
         needs: LAB,
     },
     Program {
+        name: "tcpdump",
+        package: "tcpdump",
+        why: "the witness of who answers",
+        needs: LAB,
+    },
+    Program {
         name: "sysctl",
         package: "procps",
         why: "forwarding, as the README sets it",
