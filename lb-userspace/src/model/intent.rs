@@ -87,6 +87,20 @@ pub struct FrontendIntent {
     pub choices: Option<Choices>,
 }
 
+impl FrontendIntent {
+    /// Whether nodes elsewhere choose that backend for new connections.
+    pub fn is_chosen_elsewhere(&self, addr: IpAddr, port: u16) -> bool {
+        let place = |backend: &BackendIntent| (backend.addr, backend.port).cmp(&(addr, port));
+        let Ok(place) = self.backends.binary_search_by(place) else {
+            return false;
+        };
+        let groups = self.choices.iter().flat_map(|choices| &choices.groups);
+        groups
+            .flatten()
+            .any(|(chosen, weight)| *chosen as usize == place && *weight > 0)
+    }
+}
+
 /// What groups of nodes choose among for new connections.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Choices {
@@ -261,5 +275,38 @@ impl std::fmt::Display for Finding {
             }
         }
         f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_that_no_node_chooses_is_not_chosen_elsewhere() {
+        let backend = |last| BackendIntent {
+            addr: IpAddr::from([10, 0, 0, last]),
+            port: 8080,
+            node: "node-a".into(),
+            weight: 0,
+        };
+        let mut frontend = FrontendIntent {
+            service: ObjectName::new("default", "web"),
+            table_length: 1,
+            client_affinity: false,
+            forwarding: None,
+            backends: (1..4).map(backend).collect(),
+            choices: None,
+        };
+        let chosen = |frontend: &FrontendIntent| {
+            [1, 2, 3, 4].map(|last| frontend.is_chosen_elsewhere([10, 0, 0, last].into(), 8080))
+        };
+        assert_eq!(chosen(&frontend), [false; 4]);
+        frontend.choices = Some(Choices {
+            groups: vec![vec![(0, 1)], vec![(1, 0), (2, 5)]],
+            others: Vec::new(),
+        });
+        assert_eq!(chosen(&frontend), [true, false, true, false]);
+        assert!(!frontend.is_chosen_elsewhere([10, 0, 0, 1].into(), 80));
     }
 }

@@ -119,7 +119,7 @@ pub struct BackendStatus {
     pub weight: u32,
     /// Slots whose newest owner it is.
     pub slots: u32,
-    /// `active` or `draining`.
+    /// `active`, `draining`, or `elsewhere`: nodes that keep to other pods than this one give it new connections.
     pub state: String,
 }
 

@@ -272,10 +272,12 @@ fn frontend(name: &FrontendName, table: &Table, stats: FrontendStats) -> Fronten
                 node: member.node.to_string(),
                 weight: member.weight,
                 slots,
-                state: if member.weight == 0 {
-                    "draining"
-                } else {
-                    "active"
+                state: match member.weight {
+                    0 if table.intent().is_chosen_elsewhere(member.addr, member.port) => {
+                        "elsewhere"
+                    }
+                    0 => "draining",
+                    _ => "active",
                 }
                 .to_owned(),
             })

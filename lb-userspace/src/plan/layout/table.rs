@@ -69,6 +69,11 @@ impl Table {
         &self.intent.service
     }
 
+    /// What was asked for.
+    pub fn intent(&self) -> &FrontendIntent {
+        &self.intent
+    }
+
     /// The value in the frontend map.
     pub fn value(&self) -> &Frontend {
         &self.value
