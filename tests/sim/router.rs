@@ -31,8 +31,12 @@ impl Router {
         (packet.source, packet.source_port).hash(&mut hasher);
         (packet.destination, packet.destination_port).hash(&mut hasher);
         let hash = mix(hasher.finish() ^ self.seed);
-        let hops = self.next_hops.iter().filter(|hop| !self.idle.contains(hop));
-        let hops: Vec<&NodeId> = hops.collect();
+        let serving = self.next_hops.iter().filter(|hop| !self.idle.contains(hop));
+        let mut hops: Vec<&NodeId> = serving.collect();
+        if hops.is_empty() {
+            // What is tried is not whether there is a way: the last routes stay.
+            hops = self.next_hops.iter().collect();
+        }
         let at = hash.checked_rem(hops.len() as u64)?;
         hops.get(at as usize).map(|hop| **hop)
     }
