@@ -233,8 +233,11 @@ impl StatusWriter {
     async fn write_sessions(&mut self, board: &Board) -> Done {
         let node = &self.node;
         let wanted = board.sessions.iter().map(|session| {
-            // A label holds no colon.
-            let peer = session.peer.replace(':', "-");
+            // A label holds no colon, and ends with a letter or digit.
+            let mut peer = session.peer.replace(':', "-");
+            if peer.ends_with('-') {
+                peer.push('0');
+            }
             let labels = [
                 (SESSION_NODE, node.clone()),
                 (SESSION_PEER, peer),

@@ -142,7 +142,12 @@ pub async fn run(
         if writes && let Some(state) = &state {
             let grounds = Grounds::of(&snapshot, &desired.intent);
             if kept.as_ref() != Some(&grounds) {
-                kept = match block_in_place(|| state.write(&to_keep(&desired.intent))) {
+                let keep = || {
+                    // One that cannot be used is a finding already, and is replaced.
+                    let before = state.read().unwrap_or_default();
+                    state.write(&to_keep(&desired.intent, before, &snapshot))
+                };
+                kept = match block_in_place(keep) {
                     Ok(_) => Some(grounds),
                     Err(error) => {
                         warn!("{}", chain(&error));
@@ -209,18 +214,24 @@ fn answered(intent: &Intent) -> BTreeSet<IpAddr> {
 }
 
 /// What is to be the same after a restart, and on every node.
-fn to_keep(intent: &Intent) -> State {
+/// What is decided, with what was kept before of Services that cannot be read or used now: their addresses are
+/// theirs when the mistake is mended.
+fn to_keep(intent: &Intent, before: State, snapshot: &Snapshot) -> State {
     let record = |service: &ServiceState| ServiceRecord {
         addresses: service.addresses.clone(),
         pool: service.pool.clone(),
         table_length: service.table_length,
     };
-    let services = intent.services.iter();
-    State {
-        services: services
-            .map(|(name, service)| (name.clone(), record(service)))
-            .collect(),
-    }
+    let refusals = snapshot.findings.iter().filter(|found| found.is_refusal());
+    let refused: BTreeSet<&str> = refusals.map(|found| found.object.as_str()).collect();
+    let is_missed = |name: &ObjectName| {
+        snapshot.cluster.is_partial || refused.contains(format!("Service {name}").as_str())
+    };
+    let mut services = before.services;
+    services.retain(|name, _| is_missed(name));
+    let decided = intent.services.iter();
+    services.extend(decided.map(|(name, service)| (name.clone(), record(service))));
+    State { services }
 }
 
 /// Whether this node is the ready one with the lowest name, of those whose agent lives. Where none is known to
@@ -241,6 +252,41 @@ fn is_writer(cluster: &Cluster, node: &str, states: &States) -> bool {
 mod tests {
     use super::*;
     use crate::model::cluster::Node;
+
+    #[test]
+    fn what_was_kept_of_a_service_stays_until_it_is_known_to_be_gone() {
+        let name = |name| ObjectName::new("default", name);
+        let record = |last: u8| ServiceRecord {
+            addresses: vec![[203, 0, 113, last].into()],
+            ..ServiceRecord::default()
+        };
+        let before = || State {
+            services: [(name("a"), record(1)), (name("b"), record(2))].into(),
+        };
+        let mut intent = Intent::default();
+        let decided = ServiceState {
+            addresses: record(3).addresses,
+            ..ServiceState::default()
+        };
+        intent.services.insert(name("a"), decided);
+        let mut snapshot = Snapshot::default();
+        let kept = |snapshot: &Snapshot| {
+            let kept = to_keep(&intent, before(), snapshot).services;
+            assert_eq!(kept[&name("a")], record(3));
+            kept.get(&name("b")).cloned()
+        };
+        assert_eq!(kept(&snapshot), None);
+        snapshot.findings = vec![Finding {
+            source: String::new(),
+            object: "Service default/b".to_owned(),
+            field: "spec".to_owned(),
+            message: format!("wrong; {}", Finding::WITHOUT_EFFECT),
+        }];
+        assert_eq!(kept(&snapshot), Some(record(2)));
+        snapshot.findings.clear();
+        Arc::make_mut(&mut snapshot.cluster).is_partial = true;
+        assert_eq!(kept(&snapshot), Some(record(2)));
+    }
 
     #[test]
     fn the_ready_node_with_the_lowest_name_writes() {

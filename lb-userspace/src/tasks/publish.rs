@@ -119,12 +119,16 @@ impl Inputs {
 
     fn lines(&self, intent: &Intent) -> Vec<SessionLine> {
         let book = self.sessions.borrow();
-        book.iter()
-            .map(|(name, entry)| {
+        book.values()
+            .filter_map(|entry| {
                 let status = entry.status.borrow();
-                let session = intent.sessions.get(name);
+                // A peer that was not found yet, or a range of them, has no session to show.
+                if status.address.is_unspecified() {
+                    return None;
+                }
+                let session = intent.sessions.get(status.object());
                 let vrf = session.and_then(|session| session.config.options.device.clone());
-                SessionLine {
+                Some(SessionLine {
                     peer: status.address.to_string(),
                     vrf: vrf.unwrap_or_default(),
                     bgp: bgp_state(status.state),
@@ -132,7 +136,7 @@ impl Inputs {
                         .bfd
                         .as_ref()
                         .map_or("N/A", |bfd| bfd_state(bfd.state)),
-                }
+                })
             })
             .collect()
     }
