@@ -41,6 +41,9 @@ pub const GRACE: Duration = Duration::from_secs(1);
 pub const AGENT_SILENCE: Duration = Duration::from_secs(3);
 /// Nodes lost within this time count as lost together.
 pub const VANISH_WINDOW: Duration = Duration::from_secs(2);
+/// How long a node that was cut off waits for others before it calls them silent: the kernel, which has to find
+/// them on the segment again, asks once a second (RFC 4861 §10, and the same for ARP).
+pub const RETURN: Duration = Duration::from_millis(2_500);
 /// How long after a sign of the router this node knows that it is not cut off.
 pub const ROUTER_SILENCE: Duration = Duration::from_secs(1);
 
@@ -103,6 +106,8 @@ struct Member {
     asked: Option<Instant>,
     /// Probes that went out since the last answer.
     unanswered: u32,
+    /// It is not called silent before.
+    spared: Option<Instant>,
     /// Highest sequence answered.
     sequence: u64,
     state: State,
@@ -118,6 +123,7 @@ impl Member {
             heard: None,
             asked: None,
             unanswered: 0,
+            spared: None,
             sequence: 0,
             state: State::Unheard,
             lost: None,
@@ -138,7 +144,8 @@ impl Member {
     }
 
     fn is_silent(&self, now: Instant) -> bool {
-        self.unanswered >= SILENT_PROBES
+        self.spared.is_none_or(|until| now >= until)
+            && self.unanswered >= SILENT_PROBES
             && self
                 .asked
                 .is_some_and(|at| now.duration_since(at) >= SILENCE)
@@ -368,6 +375,7 @@ impl Liveness {
             for member in self.members.values_mut() {
                 if member.observed(now) == State::Gone && member.state.is_reachable() {
                     member.forgive(now);
+                    member.spared = Some(now + RETURN);
                 }
             }
         }

@@ -37,8 +37,8 @@ pub struct Leader<'a> {
     pub interfaces: BTreeSet<String>,
     /// The advertisements let it answer on its interface.
     pub on_interface: bool,
-    /// It is not to answer yet: another node may.
-    pub waits: bool,
+    /// Addresses that it is not to answer for yet: another node may.
+    pub awaited: BTreeSet<IpAddr>,
 }
 
 /// Elects leaders, equally on every node.
@@ -150,12 +150,14 @@ impl<'a> Election<'a> {
         {
             *self.loads.entry(leader.name).or_default() += 1;
         }
-        let mut addresses = subject.addresses.iter();
+        let addresses = subject.addresses.iter().copied();
         Ok(Leader {
             node: leader.name,
             interfaces: self.interfaces(leader.name, &ads),
             on_interface: leader.on_interface,
-            waits: addresses.any(|addr| self.may_be_answered_elsewhere(*addr)),
+            awaited: addresses
+                .filter(|addr| self.may_be_answered_elsewhere(*addr))
+                .collect(),
         })
     }
 

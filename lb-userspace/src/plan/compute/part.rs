@@ -119,8 +119,12 @@ impl<'a> Surroundings<'a> {
         match by_layer2 {
             Ok(leader) => {
                 part.state.l2_leader = Some(leader.node.to_owned());
-                if leader.node == self.context.node && !leader.waits {
-                    self.lead(name, addresses, leader.on_interface, &mut part);
+                if leader.node == self.context.node {
+                    let addresses = addresses.iter().copied();
+                    let free: Vec<_> = addresses
+                        .filter(|addr| !leader.awaited.contains(addr))
+                        .collect();
+                    self.lead(name, &free, leader.on_interface, &mut part);
                 }
                 part.state.l2_interfaces = leader.interfaces;
             }

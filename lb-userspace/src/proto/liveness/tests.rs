@@ -128,7 +128,7 @@ fn a_node_cut_off_from_all_changes_nothing() {
         assert_eq!(world.state(name), State::Live, "{name}");
     }
     world.router = true;
-    world.run(Duration::from_secs(1));
+    world.run(RETURN + SILENCE);
     for name in ["a", "b", "c"] {
         assert_eq!(world.state(name), State::Gone, "{name}");
     }
@@ -261,6 +261,26 @@ fn a_node_that_was_cut_off_blames_nobody_when_it_comes_back() {
         }
         assert!(!world.liveness.is_cut_off());
     }
+}
+
+#[test]
+fn a_node_that_comes_back_waits_for_those_that_it_finds_later() {
+    let mut world = World::of(&["a", "b"]);
+    world.router = false;
+    let both = ["a", "b"].map(str::to_owned);
+    world.silent.extend(both);
+    assert_eq!(world.run(Duration::from_secs(5)), []);
+    // The kernel asks for the address of the other one a second later.
+    world.silent.remove("a");
+    assert_eq!(world.run(Duration::from_millis(1_200)), []);
+    assert!(!world.liveness.is_cut_off());
+    world.silent.remove("b");
+    assert_eq!(world.run(Duration::from_secs(5)), []);
+    // One that does not come back is gone all the same.
+    world.silent.extend(["a", "b"].map(str::to_owned));
+    assert_eq!(world.run(Duration::from_secs(5)), []);
+    world.silent.remove("a");
+    assert_eq!(world.run(RETURN + SILENCE), [("b".to_owned(), State::Gone)]);
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::model::claim::Neighborhood;
+use crate::model::cluster::Family;
+use crate::model::cluster::FamilyPolicy;
 use crate::model::cluster::Preference;
 use crate::model::intent::Intent;
 use crate::plan::compute;
@@ -364,6 +366,29 @@ fn a_node_takes_nothing_while_one_that_lives_is_silent_and_keeps_what_it_has() {
     let mut world = World::new(cluster(1));
     world.settle();
     world.cluster = cluster(2);
+    let context = world.contexts.get_mut("node-b").unwrap();
+    context.neighborhood.claims.remove("node-c");
+    context.neighborhood.awaited.insert("node-c".to_owned());
+    world.act("node-b");
+    assert_eq!(world.holders(), [(first, "node-b")].into());
+    world.tell("node-c");
+    world.act("node-b");
+    assert_eq!(
+        world.holders(),
+        [(first, "node-b"), (second, "node-b")].into()
+    );
+}
+
+#[test]
+fn a_second_address_that_has_to_wait_does_not_stop_the_first() {
+    let [first, second] = ["10.0.0.1", "2001:db8::1"].map(addr);
+    let mut world = World::new(cluster(1));
+    world.settle();
+    world.cluster.pools = named([("pool", pool("10.0.0.0/24 2001:db8::/112"))]);
+    let service = world.cluster.services.get_mut(&object("s1")).unwrap();
+    service.families = vec![Family::V4, Family::V6];
+    service.family_policy = FamilyPolicy::RequireDualStack;
+    service.status_addresses = vec![first, second];
     let context = world.contexts.get_mut("node-b").unwrap();
     context.neighborhood.claims.remove("node-c");
     context.neighborhood.awaited.insert("node-c".to_owned());
