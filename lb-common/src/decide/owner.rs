@@ -75,18 +75,43 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         let segment = self.packet.segment()?;
         if let Some(flow) = self.live(FlowTable::Established) {
             if !(segment.is_opening() && flow.state & CLOSING != 0) {
+                if is_closed(flow.state) && !self.is_late(&flow, &segment) {
+                    return None;
+                }
                 let state = self.closing(&flow, &segment);
                 self.refresh(FlowTable::Established, &flow, state);
                 return Some(flow);
             }
             self.remove_forward(FlowTable::Established);
         } else if let Some(flow) = self.live(FlowTable::HalfOpen) {
-            if !(segment.is_opening() && flow.state & CLOSING != 0) {
+            let is_over = flow.state & CLOSING != 0 || !self.is_whole(&flow);
+            if !(segment.is_opening() && is_over) {
                 return self.progress(&flow, &segment, is_found).then_some(flow);
             }
             self.remove_forward(FlowTable::HalfOpen);
         }
         None
+    }
+
+    /// Whether a segment can be a late one of a closed flow. What is far from the pod's last acknowledgment is of
+    /// another connection by the same ports, which has its entry elsewhere.
+    #[inline(always)]
+    fn is_late(&self, flow: &Flow, segment: &TcpHeader) -> bool {
+        let (tables, key) = (self.packet.tables, self.reverse_key(flow));
+        FamilyTables::<A>::with_flow(tables, FlowTable::Established, &key, |reverse| {
+            let ahead = segment.sequence.wrapping_sub(reverse.sequence);
+            ahead.wrapping_add(LATE_WINDOW) < 2 * LATE_WINDOW
+        }) == Some(true)
+    }
+
+    /// Whether the reverse entry of a half-open flow is there too: of two one may be evicted, and then the pod's
+    /// answer would leave as it is.
+    #[inline(always)]
+    fn is_whole(&self, flow: &Flow) -> bool {
+        let (tables, key) = (self.packet.tables, self.reverse_key(flow));
+        FamilyTables::<A>::with_flow(tables, FlowTable::HalfOpen, &key, |reverse| {
+            self.is_answer_to(reverse)
+        }) == Some(true)
     }
 
     /// The same of UDP.
@@ -350,6 +375,9 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
 
 /// How far behind the pod's last acknowledgment a reset is believed: what one train of segments carries.
 const RESET_WINDOW: u32 = 1 << 16;
+
+/// How far from the pod's last acknowledgment a segment of a closed flow may be: as far as windows are wide.
+const LATE_WINDOW: u32 = 1 << 24;
 
 /// State that the client's segment adds.
 #[inline(always)]

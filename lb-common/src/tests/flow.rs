@@ -7,7 +7,7 @@ use std::vec::Vec;
 use crate::addr::Be16;
 use crate::drop::DropReason;
 use crate::flow::{CLOSED_TIMEOUT, FlowTable, expired};
-use crate::maps::{Flow, backend_flags, config_flags, flow_state};
+use crate::maps::{Flow, backend_flags, config_flags, flow_direction, flow_state};
 use crate::memory::{Action, MemoryTables};
 use crate::tests::world::{
     Ends, HERE, POD_PORT, backend, delivered, drops, entries, establish, families, request,
@@ -306,6 +306,45 @@ fn a_closed_flow_is_over_when_its_time_is_and_not_before() {
             !expired(&flow, protocol::TCP, 0),
             "the clock of the sweep is behind"
         );
+    }
+}
+
+#[test]
+fn a_closed_flow_takes_what_is_late_and_nothing_of_another_connection() {
+    for ends in families() {
+        let tables = tables(config_flags::LOCATE);
+        establish(&tables, ends);
+        request(ends, HERE, Some((101, 901, FIN | ACK))).ingress(&tables);
+        response(ends, Some((901, 102, FIN | ACK))).egress(&tables);
+        for late in [(102, 902, ACK), (101, 901, FIN | ACK), (50, 901, ACK)] {
+            assert!(!is_asked_for(&tables, ends, Some(late)), "{late:?}");
+        }
+        // The client uses the port again, and began on another node.
+        for other in [(3_000_000_000, 7, ACK), (90_000_000, 7, FIN | ACK)] {
+            assert!(is_asked_for(&tables, ends, Some(other)), "{other:?}");
+        }
+        let both = entries(&tables, FlowTable::Established);
+        assert_eq!(both.len(), 2);
+    }
+}
+
+#[test]
+fn a_syn_on_a_half_open_flow_that_lost_an_entry_begins_anew() {
+    for ends in families() {
+        let tables = tables(0);
+        request(ends, HERE, SYN_1).ingress(&tables);
+        let forward = flow_direction::FORWARD;
+        let mut flows = tables.flows4.borrow_mut();
+        flows.retain(|(_, key), _| key.direction == forward);
+        let mut flows6 = tables.flows6.borrow_mut();
+        flows6.retain(|(_, key), _| key.direction == forward);
+        drop((flows, flows6));
+        assert_eq!(held(&tables), (1, 0));
+        request(ends, HERE, SYN_1).ingress(&tables);
+        assert_eq!(held(&tables), (2, 0));
+        response(ends, SYN_ACK).egress(&tables);
+        request(ends, HERE, HANDSHAKE).ingress(&tables);
+        assert_eq!(held(&tables), (0, 2));
     }
 }
 
