@@ -471,7 +471,8 @@ pub struct Flow {
     /// Last packet, in seconds of `CLOCK_MONOTONIC`; refreshed at most once a second.
     pub seen: u32,
     /// Half-open, forward: initial sequence number of the pod's SYN-ACK; meaningful with `SYN_ACK_SEEN`.
-    /// Reverse: what the pod acknowledged last. Host order.
+    /// Established, forward: that of the client's FIN, once there was one. Reverse: what the pod acknowledged last.
+    /// Host order.
     pub sequence: u32,
 }
 

@@ -73,9 +73,9 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             return self.known_datagram();
         }
         let segment = self.packet.segment()?;
-        if let Some(flow) = self.live(FlowTable::Established) {
+        if let Some(flow) = self.established(&segment) {
             if !(segment.is_opening() && flow.state & CLOSING != 0) {
-                if is_closed(flow.state) && !self.is_late(&flow, &segment) {
+                if is_closed(flow.state) && !is_late(&flow, &segment) {
                     return None;
                 }
                 let state = self.closing(&flow, &segment);
@@ -84,8 +84,7 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             }
             self.remove_forward(FlowTable::Established);
         } else if let Some(flow) = self.live(FlowTable::HalfOpen) {
-            let is_over = flow.state & CLOSING != 0 || !self.is_whole(&flow);
-            if !(segment.is_opening() && is_over) {
+            if !(segment.is_opening() && flow.state & CLOSING != 0) {
                 return self.progress(&flow, &segment, is_found).then_some(flow);
             }
             self.remove_forward(FlowTable::HalfOpen);
@@ -93,25 +92,16 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
         None
     }
 
-    /// Whether a segment can be a late one of a closed flow. What is far from the pod's last acknowledgment is of
-    /// another connection by the same ports, which has its entry elsewhere.
+    /// The established flow; where its client closes, that is noted.
     #[inline(always)]
-    fn is_late(&self, flow: &Flow, segment: &TcpHeader) -> bool {
-        let (tables, key) = (self.packet.tables, self.reverse_key(flow));
-        FamilyTables::<A>::with_flow(tables, FlowTable::Established, &key, |reverse| {
-            let ahead = segment.sequence.wrapping_sub(reverse.sequence);
-            ahead.wrapping_add(LATE_WINDOW) < 2 * LATE_WINDOW
-        }) == Some(true)
-    }
-
-    /// Whether the reverse entry of a half-open flow is there too: of two one may be evicted, and then the pod's
-    /// answer would leave as it is.
-    #[inline(always)]
-    fn is_whole(&self, flow: &Flow) -> bool {
-        let (tables, key) = (self.packet.tables, self.reverse_key(flow));
-        FamilyTables::<A>::with_flow(tables, FlowTable::HalfOpen, &key, |reverse| {
-            self.is_answer_to(reverse)
-        }) == Some(true)
+    fn established(&self, segment: &TcpHeader) -> Option<Flow> {
+        let note = |flow: &mut Flow| {
+            if segment.has(flags::FIN) && flow.state & flow_state::CLIENT_FIN == 0 {
+                flow.sequence = segment.sequence;
+            }
+        };
+        let (tables, key) = (self.packet.tables, self.forward_key());
+        live_flow_with::<T, A>(tables, FlowTable::Established, &key, note)
     }
 
     /// The same of UDP.
@@ -173,11 +163,11 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
             && segment.acknowledgment == flow.sequence.wrapping_add(1);
         let confirmed = flow.state & flow_state::CONFIRMED != 0;
         if !(acknowledges && (answers || confirmed)) {
-            let belongs = answers
-                || confirmed
-                || is_found
-                || segment.is_opening()
-                || self.rejects(flow, segment);
+            if segment.is_opening() {
+                // Of two entries one may be evicted: then the pod's answer would leave as it is.
+                return self.touch_both(FlowTable::HalfOpen, flow, 0, tables.now_seconds());
+            }
+            let belongs = answers || confirmed || is_found || self.rejects(flow, segment);
             if belongs {
                 self.refresh(FlowTable::HalfOpen, flow, closing(segment));
             }
@@ -376,8 +366,16 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Request<'_, F, T
 /// How far behind the pod's last acknowledgment a reset is believed: what one train of segments carries.
 const RESET_WINDOW: u32 = 1 << 16;
 
-/// How far from the pod's last acknowledgment a segment of a closed flow may be: as far as windows are wide.
+/// How far from the client's FIN a segment of a closed flow may be: as far as windows are wide.
 const LATE_WINDOW: u32 = 1 << 24;
+
+/// Whether a segment can be a late one of a closed flow. What is far from the client's FIN is of another connection
+/// by the same ports, which has its entry elsewhere.
+#[inline(always)]
+const fn is_late(flow: &Flow, segment: &TcpHeader) -> bool {
+    let ahead = segment.sequence.wrapping_sub(flow.sequence);
+    ahead.wrapping_add(LATE_WINDOW) < 2 * LATE_WINDOW
+}
 
 /// State that the client's segment adds.
 #[inline(always)]
