@@ -74,8 +74,8 @@ struct Question {
     /// Who has not answered; the empty name is this node.
     waiting: BTreeSet<String>,
     is_certain: bool,
-    /// A pod with a half-open flow.
-    half_open: Option<SocketAddr>,
+    /// Pods with a half-open flow.
+    half_open: BTreeSet<SocketAddr>,
     due: Instant,
     tries: u32,
 }
@@ -117,7 +117,7 @@ impl Locator {
             origin,
             waiting: BTreeSet::from([SELF.to_owned()]),
             is_certain: true,
-            half_open: None,
+            half_open: BTreeSet::new(),
             due: now + RETRY,
             tries: 1,
         };
@@ -166,7 +166,9 @@ impl Locator {
                 pod,
                 is_half_open: false,
             }) => return self.settle(number, Outcome::Found(pod), now),
-            Some(Holder { pod, .. }) if !is_origin => question.half_open = Some(pod),
+            Some(Holder { pod, .. }) if !is_origin => {
+                question.half_open.insert(pod);
+            }
             Some(_) | None => {}
         }
         self.conclude(number, now)
@@ -234,10 +236,12 @@ impl Locator {
         if !question.waiting.is_empty() {
             return None;
         }
-        let outcome = match question.half_open {
-            Some(pod) => Outcome::Found(pod),
-            None if question.is_certain => Outcome::Nobody,
-            None => Outcome::Uncertain,
+        let mut half_open = question.half_open.iter();
+        let outcome = match (half_open.next(), half_open.next()) {
+            (Some(pod), None) => Outcome::Found(*pod),
+            (None, _) if question.is_certain => Outcome::Nobody,
+            // Of two pods that wait for the client one does not expect this segment, and would reset it.
+            _ => Outcome::Uncertain,
         };
         self.settle(number, outcome, now)
     }

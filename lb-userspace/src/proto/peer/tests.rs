@@ -302,6 +302,21 @@ fn an_established_flow_is_preferred_to_a_half_open_one_and_the_origins_half_open
 }
 
 #[test]
+fn two_half_open_flows_leave_it_open_which_of_them_the_client_answers() {
+    let mut world = World::new(4);
+    for node in [2, 4] {
+        let owner = world.nodes.get_mut(&node).unwrap();
+        owner.flows.insert(flow(1), pod(node));
+        owner.half_open.insert(flow(1));
+    }
+    world.unknown(3, Some(1), flow(1));
+    world.pass(SOON);
+    let origin = world.node(1);
+    assert!(origin.excepted.is_empty() && origin.denied.is_empty());
+    assert_eq!(world.node(3).peer.counts().uncertain, 1);
+}
+
+#[test]
 fn a_node_that_does_not_answer_leaves_it_open() {
     let mut world = World::new(4);
     world.nodes.get_mut(&4).unwrap().is_silent = true;
