@@ -12,7 +12,7 @@ use lb_common::outcome::Outcome;
 
 use crate::probe::{REQUEST, probe};
 use crate::world::{
-    Family, LOCAL, REMOTE, World, XDP_PASS, XDP_TX, delivered, families, request, response,
+    Family, LOCAL, PEER, REMOTE, World, XDP_PASS, XDP_TX, delivered, families, request, response,
 };
 
 const LEGACY: u32 = config_flags::LEGACY;
@@ -266,6 +266,21 @@ fn while_the_agent_reads_for_one_frontend_the_others_serve() {
         assert_ne!(world.ingress(&later.build()).frame, later.build());
     }
     assert_eq!(noted(&world), 4);
+}
+
+#[test]
+fn while_the_agent_reads_what_another_node_leads_here_begins_a_flow_of_ours() {
+    let mut world = World::new(LEGACY);
+    world.set_frontend_flags(LOCAL, frontend_flags::ADOPT);
+    for family in families() {
+        let mut led = request(family, LOCAL, Some((1, 0, SYN)));
+        led.from = PEER;
+        let frame = led.build();
+        let outcome = world.ingress(&frame);
+        assert_eq!(outcome.action, XDP_PASS);
+        assert_ne!(outcome.frame, frame);
+    }
+    assert_eq!(noted(&world), 0);
 }
 
 #[test]

@@ -58,7 +58,8 @@ impl<F: Frame + ?Sized, T: Tables + FamilyTables<A>, A: Family> Packet<'_, F, T,
                 FamilyTables::<A>::remove_legacy(self.tables, &key);
                 return false;
             }
-            None if adopts => {
+            // What another node leads here is ours: it would not be found again behind the kernel.
+            None if adopts && !(segment.is_opening() && self.is_from_peer()) => {
                 let legacy = Legacy {
                     since: self.tables.now_seconds(),
                     state: 0,
