@@ -5,42 +5,7 @@ use harness::machine;
 use crate::device::{Device, Said};
 
 /// What the documentation shows, with the GUIDs left out.
-const LIST: &str = "
-Name                          : vSwitch1
-InterfaceAlias                : {Port2}
-EnableIov                     : False
-MacAddressPools               :
-IPAddressPools                : {}
-BGPPeers                      :
-ConfigurationSource           : Dsc
-EnabledForCompute             : False
-EnabledForStorage             : False
-EnabledForMgmt                : True
-SupportsAcceleratedNetworking : False
-DbeDhcpHostVnicName           : GUID
-VirtualNetworks               : {}
-EnableEmbeddedTeaming         : True
-Vnics                         : {}
-Type                          : External
-
-Name                          : vSwitch2
-InterfaceAlias                : {Port3, Port4}
-EnableIov                     : False
-MacAddressPools               :
-IPAddressPools                : {}
-BGPPeers                      :
-ConfigurationSource           : Dsc
-EnabledForCompute             : False
-EnabledForStorage             : True
-EnabledForMgmt                : False
-SupportsAcceleratedNetworking : False
-DbeDhcpHostVnicName           : GUID
-VirtualNetworks               : {}
-EnableEmbeddedTeaming         : True
-Vnics                         : {}
-Type                          : External
-
-";
+const LIST: &str = include_str!("../../lb-userspace/src/hcs/display/list.txt");
 
 const TABLE: &str = "
 PeerAddress   PeerAsn SelfAsn HoldTime

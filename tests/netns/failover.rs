@@ -62,28 +62,21 @@ fn assert_turns(words: &[Word], vip: IpAddr, leader: &str) {
 
 #[test]
 fn a_leader_that_is_killed_is_missed_for_less_than_a_second() {
-    let Some(seen) = round(Mechanism::Killed, 3) else {
-        return;
-    };
-    eprintln!("{seen:?}");
-    assert!(
-        seen.pings
-            .iter()
-            .all(|pings| pings.gap < Duration::from_secs(1)),
-        "{seen:?}"
-    );
+    is_missed_for_less_than_a_second(Mechanism::Killed);
 }
 
 #[test]
 fn a_leader_whose_link_is_lost_is_missed_for_less_than_a_second() {
-    let Some(seen) = round(Mechanism::Link, 3) else {
+    is_missed_for_less_than_a_second(Mechanism::Link);
+}
+
+fn is_missed_for_less_than_a_second(mechanism: Mechanism) {
+    let Some(seen) = round(mechanism, 3) else {
         return;
     };
-    eprintln!("{seen:?}");
+    let mut pings = seen.pings.iter();
     assert!(
-        seen.pings
-            .iter()
-            .all(|pings| pings.gap < Duration::from_secs(1)),
+        pings.all(|pings| pings.gap < Duration::from_secs(1)),
         "{seen:?}"
     );
 }

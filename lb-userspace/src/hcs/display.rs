@@ -218,45 +218,7 @@ mod tests {
 
     #[test]
     fn the_list_is_that_of_the_documentation() {
-        assert_eq!(
-            list(&device()),
-            "
-Name                          : vSwitch1
-InterfaceAlias                : {Port2}
-EnableIov                     : False
-MacAddressPools               :
-IPAddressPools                : {}
-BGPPeers                      :
-ConfigurationSource           : Dsc
-EnabledForCompute             : False
-EnabledForStorage             : False
-EnabledForMgmt                : True
-SupportsAcceleratedNetworking : False
-DbeDhcpHostVnicName           : GUID
-VirtualNetworks               : {}
-EnableEmbeddedTeaming         : True
-Vnics                         : {}
-Type                          : External
-
-Name                          : vSwitch2
-InterfaceAlias                : {Port3, Port4}
-EnableIov                     : False
-MacAddressPools               :
-IPAddressPools                : {}
-BGPPeers                      :
-ConfigurationSource           : Dsc
-EnabledForCompute             : False
-EnabledForStorage             : True
-EnabledForMgmt                : False
-SupportsAcceleratedNetworking : False
-DbeDhcpHostVnicName           : GUID
-VirtualNetworks               : {}
-EnableEmbeddedTeaming         : True
-Vnics                         : {}
-Type                          : External
-
-"
-        );
+        assert_eq!(list(&device()), include_str!("display/list.txt"));
         assert_eq!(list(&[]), "");
     }
 
