@@ -39,7 +39,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         )?;
         let witness = Witness::watch(&segment.cluster.topology, mechanism.name())?;
         let seen = segment.round(mechanism, CONNECTIONS)?;
-        let words = witness.end()?;
+        let words = witness.end(&segment.cluster.topology)?;
         for vip in VIPS {
             let found = turns(&words, vip);
             let holds = matches!(found[..], [.., other, back] if other != leader && back == leader);

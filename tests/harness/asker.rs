@@ -20,8 +20,8 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// Begins: in the namespace of a host with these addresses (v4, v6) on its `eth0`, for each of `targets`, every
-    /// `interval`.
+    /// Begins: in the namespace of a host with these addresses (v4, v6) on its `eth0`, for each of `targets`, at once
+    /// and then every `interval`.
     ///
     /// # Errors
     /// When no thread or socket is to be had.
@@ -42,10 +42,13 @@ impl Asker {
         let socket = host.enter(|| PacketSocket::open("eth0"))?;
         let (stop, stopped) = mpsc::channel();
         let thread = host.spawn(move || {
-            while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+            loop {
                 for frame in &frames {
                     // What is not sent is asked the next time.
                     let _ = socket.try_send(frame);
+                }
+                if stopped.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
+                    break;
                 }
             }
         })?;

@@ -6,17 +6,21 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
+use crate::asker::Asker;
 use crate::process::Process;
-use crate::topology::Topology;
+use crate::topology::{HOST, Topology};
 use crate::wait;
+
+/// An address of the segment that no host has.
+const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254));
 
 /// Watches until [`Witness::end`].
 #[derive(Debug)]
@@ -48,9 +52,9 @@ impl Witness {
         let log = topology.dir().join(format!("{name}.tcpdump"));
         let filter = "arp or (icmp6 and ip6[40] == 136)";
         let mut command = Command::new("tcpdump");
-        command.args([
-            "-i", "any", "-Q", "in", "-e", "-n", "-tt", "-l", "-B", "8192",
-        ]);
+        command.args(["-i", "any", "-Q", "in", "-e", "-n", "-tt", "-B", "8192"]);
+        // Otherwise it sees frames only when a block of them is full, or a second old.
+        command.args(["-l", "--immediate-mode"]);
         let tcpdump = Process::start(&topology.tor, command.arg(filter), &log)?;
         let witness = Self {
             tcpdump,
@@ -82,11 +86,20 @@ impl Witness {
             .collect())
     }
 
-    /// Ends; what was said in all.
+    /// Ends; what was said in all until now. When tcpdump is ended it leaves unread what it has not come to: the host
+    /// asks for an address that nobody has until that is seen.
     ///
     /// # Errors
-    /// When tcpdump does not end, or lost frames.
-    pub fn end(mut self) -> Result<Vec<Word>> {
+    /// When tcpdump falls behind or does not end, or lost frames.
+    pub fn end(mut self, topology: &Topology) -> Result<Vec<Word>> {
+        let _asker = Asker::start(&topology.host, HOST, &[NOBODY], Duration::from_millis(20))?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
+        wait::until("tcpdump to catch up", Duration::from_secs(10), || {
+            let text = fs::read_to_string(&self.log)?;
+            let last = text.lines().rev().find_map(time).unwrap_or_default();
+            ensure!(last > now, "it is {} s behind", now - last);
+            Ok(())
+        })?;
         self.tcpdump.end(Signal::SIGINT, Duration::from_secs(5))?;
         let text = fs::read_to_string(&self.log)?;
         let dropped = text.lines().find(|line| line.contains("dropped by kernel"));
@@ -118,10 +131,15 @@ pub fn longest_silence(words: &[Word], address: IpAddr) -> Option<Duration> {
     longest.map(|pause| Duration::from_secs_f64(pause.max(0.0)))
 }
 
+/// When a frame was seen, in seconds since 1970.
+fn time(line: &str) -> Option<f64> {
+    line.split_whitespace().next()?.parse().ok()
+}
+
 /// `TIME PORT In … ethertype ARP …: Reply ADDRESS is-at MAC` and its like.
 fn parse(line: &str) -> Option<Word> {
-    let mut words = line.split_whitespace();
-    let at = words.next()?.parse().ok()?;
+    let at = time(line)?;
+    let mut words = line.split_whitespace().skip(1);
     let node = words.next()?.to_owned();
     let is_broadcast = words.next()? == "B";
     let after = |mark: &str| {

@@ -40,7 +40,7 @@ fn round(mechanism: Mechanism, nodes: u8) -> Option<Seen> {
     let asker = ask(&segment);
     let seen = segment.round(mechanism, CONNECTIONS).unwrap();
     drop(asker);
-    let words = witness.end().unwrap();
+    let words = witness.end(&segment.cluster.topology).unwrap();
     assert_eq!(seen.broken, 0, "{:?}", seen.why);
     assert!(seen.connections > CONNECTIONS / 3, "{seen:?}");
     for vip in VIPS {
@@ -118,7 +118,7 @@ fn a_restart_of_every_agent_leaves_no_vip_unanswered_and_moves_none() {
         assert_eq!(segment.settled(&segment.names()).unwrap(), leader);
     }
     drop(asker);
-    let words = witness.end().unwrap();
+    let words = witness.end(&segment.cluster.topology).unwrap();
     for vip in VIPS {
         assert_eq!(turns(&words, vip), [leader.as_str()]);
         let silence = longest_silence(&words, vip).unwrap();

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::ensure;
+use harness::asker::Asker;
+use harness::layer2::VIPS;
 use harness::machine;
 use harness::netns;
 use harness::netns::Netns;
@@ -16,6 +18,7 @@ use harness::traffic::client::{Client, per_pod};
 use harness::traffic::echo::EchoServer;
 use harness::traffic::ping::ping;
 use harness::wait;
+use harness::witness::{Witness, turns};
 
 #[test]
 fn a_namespace_has_its_own_interfaces_and_its_own_sys() {
@@ -111,7 +114,6 @@ fn a_thousand_connections_are_opened_kept_and_counted() {
     let netns = Netns::new("echo").unwrap();
     let _server = EchoServer::start(&netns, "pod", &[80]).unwrap();
     let client = Client::new(&netns).unwrap();
-    let start = Instant::now();
     for target in ["127.0.0.1:80", "[::1]:80"] {
         let target: SocketAddr = target.parse().unwrap();
         let connections = client.open(target, 1000).all().unwrap();
@@ -129,11 +131,6 @@ fn a_thousand_connections_are_opened_kept_and_counted() {
         assert_eq!(client.datagrams(target, 10).all().unwrap().len(), 10);
         client.transfer(target, 10 << 20).unwrap();
     }
-    assert!(
-        start.elapsed() < Duration::from_secs(6),
-        "{:?}",
-        start.elapsed()
-    );
 }
 
 #[test]
@@ -151,6 +148,31 @@ fn a_connection_whose_server_is_gone_is_counted_as_broken() {
     drop(server);
     let outcome = client.verify(connections);
     assert_eq!((outcome.good.len(), outcome.bad.len()), (0, 3));
+}
+
+#[test]
+fn a_witness_hears_what_was_said_just_before_its_end() {
+    if !machine::can_test() {
+        return;
+    }
+    let shape = Shape { nodes: 2, pods: 1 };
+    let topology = Topology::new(&netns::next_lab(), shape).unwrap();
+    let witness = Witness::watch(&topology, "witness").unwrap();
+    let mut said = Vec::new();
+    for node in &topology.nodes {
+        let vip = VIPS[0];
+        // Who asks for its own address announces it.
+        let asker = Asker::start(
+            &node.netns,
+            [vip, VIPS[1]],
+            &[vip],
+            Duration::from_millis(1),
+        );
+        drop(asker.unwrap());
+        said.push(node.name.as_str());
+    }
+    let words = witness.end(&topology).unwrap();
+    assert_eq!(turns(&words, VIPS[0]), said);
 }
 
 #[test]
