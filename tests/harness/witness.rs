@@ -53,8 +53,9 @@ impl Witness {
         let filter = "arp or (icmp6 and ip6[40] == 136)";
         let mut command = Command::new("tcpdump");
         command.args(["-i", "any", "-Q", "in", "-e", "-n", "-tt", "-B", "8192"]);
-        // Otherwise it sees frames only when a block of them is full, or a second old.
-        command.args(["-l", "--immediate-mode"]);
+        // Otherwise it sees frames only when a block of them is full, or a second old; and then each takes the room of
+        // the longest.
+        command.args(["-l", "--immediate-mode", "-s", "256"]);
         let tcpdump = Process::start(&topology.tor, command.arg(filter), &log)?;
         let witness = Self {
             tcpdump,
