@@ -247,3 +247,25 @@ fn a_late_copy_of_a_syn_may_inherit_what_a_lost_node_had() {
     assert_eq!(tally.violations, Default::default());
     assert!(tally.delivered_to_heir > 0);
 }
+
+#[test]
+fn a_node_that_withdraws_leaves_the_router_one_with_pods() {
+    let setup = Setup {
+        family: Family::V4,
+        policy: Policy::Local,
+        nodes: 2,
+        pods: 1,
+        connections: 40,
+        udp_clients: 10,
+        depth: 4,
+        churn: false,
+        reuses_ports: false,
+        late_copies: 0,
+        uneven: false,
+        seed: 0,
+    };
+    for which in 0..2 {
+        let tally = run(setup, &[(0, Change::Withdraw(which))], 15_000);
+        assert_eq!((tally.broken, tally.datagrams_lost), (0, 0), "{which}");
+    }
+}

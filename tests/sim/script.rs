@@ -5,6 +5,7 @@ use harness::frame::FrameBuilder;
 use crate::agent::Message;
 use crate::node::{FlowName, NodeId, Pace};
 use crate::pod::PodId;
+use crate::router::Router;
 use crate::world::World;
 
 /// Milliseconds that a terminating pod goes on serving, as `terminationGracePeriodSeconds` has it.
@@ -218,10 +219,13 @@ impl World {
         }
     }
 
-    /// Next hops that have power.
+    /// Next hops that have power and pods to lead to.
     fn live_hops(&self) -> Vec<NodeId> {
-        let hops = self.router.next_hops.iter().copied();
-        hops.filter(|hop| self.nodes[hop].is_alive).collect()
+        let Router {
+            next_hops, idle, ..
+        } = &self.router;
+        let is_way_in = |hop: &NodeId| self.nodes[hop].is_alive && !idle.contains(hop);
+        next_hops.iter().copied().filter(is_way_in).collect()
     }
 
     /// Pods that get new connections, on nodes that have power.
