@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use harness::asker::Asker;
@@ -114,6 +114,7 @@ fn a_thousand_connections_are_opened_kept_and_counted() {
     let netns = Netns::new("echo").unwrap();
     let _server = EchoServer::start(&netns, "pod", &[80]).unwrap();
     let client = Client::new(&netns).unwrap();
+    let start = Instant::now();
     for target in ["127.0.0.1:80", "[::1]:80"] {
         let target: SocketAddr = target.parse().unwrap();
         let connections = client.open(target, 1000).all().unwrap();
@@ -131,6 +132,11 @@ fn a_thousand_connections_are_opened_kept_and_counted() {
         assert_eq!(client.datagrams(target, 10).all().unwrap().len(), 10);
         client.transfer(target, 10 << 20).unwrap();
     }
+    assert!(
+        start.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
